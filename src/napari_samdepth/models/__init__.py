@@ -1,0 +1,1 @@
+"""Neural networks behind small protocols; torch is imported only inside the functions that need it."""
