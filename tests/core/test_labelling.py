@@ -1,0 +1,154 @@
+"""Writing masks into labels: what changes, what never does, and that undo is exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_samdepth.core.candidates import Patch
+from napari_samdepth.core.labelling import erase_label, next_label, replace_label, widened, write_labels, write_mask
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    """Two labels, 3 above 7, on background."""
+    array = np.zeros((20, 30), dtype=np.int32)
+    array[2:8, 3:12] = 3
+    array[8:15, 3:12] = 7
+    return array
+
+
+def square(row: int, col: int, size: int) -> Patch:
+    """Return a full square mask."""
+    return Patch(np.ones((size, size), dtype=bool), (row, col))
+
+
+def test_other_labels_are_never_overwritten(labels: np.ndarray) -> None:
+    before = labels.copy()
+    change = write_mask(labels, square(5, 8, 10), 9)
+    assert change is not None
+    np.testing.assert_array_equal(labels, before)  # pure: nothing is written yet
+    change.apply(labels)
+    np.testing.assert_array_equal(labels[before != 0], before[before != 0])
+    inside = np.zeros(labels.shape, dtype=bool)
+    inside[5:15, 8:18] = True
+    np.testing.assert_array_equal(labels == 9, inside & (before == 0))
+
+
+def test_without_preserve_the_mask_wins(labels: np.ndarray) -> None:
+    change = write_mask(labels, square(5, 8, 10), 9, preserve=False)
+    assert change is not None
+    change.apply(labels)
+    assert (labels[5:15, 8:18] == 9).all()
+    assert np.count_nonzero(labels == 9) == 100
+
+
+@pytest.mark.parametrize("preserve", [True, False])
+def test_revert_is_exact_for_random_masks(preserve: bool) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        labels = rng.integers(0, 4, (17, 23)).astype(np.uint8)
+        patch = Patch(rng.random((9, 11)) > 0.5, (int(rng.integers(-5, 15)), int(rng.integers(-5, 20))))
+        for make in (write_mask, replace_label):
+            before = labels.copy()
+            change = make(labels, patch, 2, preserve)
+            if change is None:
+                continue
+            change.apply(labels)
+            assert not np.array_equal(labels, before)
+            change.revert(labels)
+            np.testing.assert_array_equal(labels, before)
+
+
+def test_indices_name_the_changed_pixels_and_the_box_is_tight(labels: np.ndarray) -> None:
+    change = write_mask(labels, square(0, 0, 6), 5)
+    assert change is not None
+    written = labels.copy()
+    written[change.indices] = change.after
+    np.testing.assert_array_equal(written != labels, (written == 5))
+    rows, cols = np.nonzero(written == 5)
+    assert change.box == (rows.min(), cols.min(), rows.max() + 1, cols.max() + 1)
+    assert change.count == len(rows)
+
+
+def test_a_change_keeps_little(labels: np.ndarray) -> None:
+    change = write_mask(np.zeros((500, 500), dtype=np.int32), square(100, 100, 200), 5)
+    assert change is not None
+    assert change.before.base.nbytes + change.after.base.nbytes <= 16  # one value each, seen 40,000 times
+    assert change.changed.nbytes == 200 * 200
+
+
+def test_nothing_to_change_is_none(labels: np.ndarray) -> None:
+    assert write_mask(labels, square(3, 4, 3), 3) is None
+    assert write_mask(labels, square(3, 4, 3), 5) is None
+    assert write_mask(labels, square(100, 100, 3), 5) is None
+    assert write_mask(labels, Patch(np.zeros((0, 0), dtype=bool), (0, 0)), 5) is None
+    assert erase_label(labels, 99) is None
+
+
+def test_masks_over_the_image_edge_are_clipped(labels: np.ndarray) -> None:
+    change = write_mask(labels, square(15, 25, 30), 5)
+    assert change is not None
+    assert change.box == (15, 25, 20, 30)
+
+
+def test_replace_moves_a_label_and_spares_the_others(labels: np.ndarray) -> None:
+    before = labels.copy()
+    change = replace_label(labels, square(4, 6, 10), 3)
+    assert change is not None
+    change.apply(labels)
+    np.testing.assert_array_equal(labels == 7, before == 7)
+    expected = np.zeros(labels.shape, dtype=bool)
+    expected[4:14, 6:16] = True
+    np.testing.assert_array_equal(labels == 3, expected & (before != 7))
+
+
+def test_many_labels_are_one_change(labels: np.ndarray) -> None:
+    new = np.zeros((10, 10), dtype=np.int64)
+    new[:5], new[5:, :5] = 11, 12
+    before = labels.copy()
+    change = write_labels(labels, new, origin=(6, 10))
+    assert change is not None
+    change.apply(labels)
+    assert set(np.unique(labels)) == {0, 3, 7, 11, 12}
+    np.testing.assert_array_equal(labels[before != 0], before[before != 0])
+    change.revert(labels)
+    np.testing.assert_array_equal(labels, before)
+
+
+def test_erase(labels: np.ndarray) -> None:
+    change = erase_label(labels, 3)
+    assert change is not None
+    change.apply(labels)
+    assert set(np.unique(labels)) == {0, 7}
+
+
+def test_writes_into_a_view_of_a_stack() -> None:
+    stack = np.zeros((3, 10, 10), dtype=np.uint16)
+    change = write_mask(stack[1], square(2, 2, 3), 1)
+    assert change is not None
+    change.apply(stack[1])
+    assert stack.sum(axis=(1, 2)).tolist() == [0, 9, 0]
+
+
+def test_a_label_that_does_not_fit_is_refused_and_widened_says_what_holds_it() -> None:
+    small = np.zeros((5, 5), dtype=np.uint8)
+    with pytest.raises(ValueError, match=r"Label 300 does not fit.*uint8"):
+        write_mask(small, square(0, 0, 2), 300)
+    with pytest.raises(ValueError, match=r"integers of shape \(H, W\)"):
+        write_mask(np.zeros((5, 5)), square(0, 0, 2), 1)
+    assert widened(np.uint8, 255) == np.uint8
+    assert widened(np.uint8, 300) == np.uint16
+    assert widened(bool, 1) == np.uint8
+    assert widened(np.int32, 2**31) == np.int64
+    assert widened(np.int8, 200) == np.int16
+    with pytest.raises(ValueError, match="-1"):
+        widened(np.uint8, -1)
+    with pytest.raises(ValueError, match="float32"):
+        widened(np.float32, 1)
+
+
+def test_next_label() -> None:
+    assert next_label(np.zeros((3, 3), dtype=np.uint8)) == 1
+    assert next_label(np.array([[0, 255]], dtype=np.uint8)) == 256
+    assert next_label(np.zeros((0, 3), dtype=int)) == 1
