@@ -1,0 +1,77 @@
+"""Click to segment, one button for depth, and a depth readout for every label, in napari.
+
+The public names are loaded on first use: importing this package loads neither torch nor Qt nor napari.
+Points are (row, col), boxes (row_min, col_min, row_max, col_max), arrays (H, W) or (H, W, 3).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_samdepth.core.calibration import calibrate
+    from napari_samdepth.core.candidates import Candidates
+    from napari_samdepth.core.depthmap import DepthMap
+    from napari_samdepth.core.prompts import Prompts
+    from napari_samdepth.core.readout import depth_readout
+    from napari_samdepth.models.everything import MaskSet, segment_everything
+    from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
+    from napari_samdepth.models.protocols import DepthEstimator, Embedding, Segmenter
+    from napari_samdepth.session.session import AnnotationSession, session_of
+
+    __version__: str
+
+_HOMES = {
+    "AnnotationSession": "session.session",
+    "Candidates": "core.candidates",
+    "DepthEstimator": "models.protocols",
+    "DepthMap": "core.depthmap",
+    "Embedding": "models.protocols",
+    "MaskSet": "models.everything",
+    "Prompts": "core.prompts",
+    "Segmenter": "models.protocols",
+    "calibrate": "core.calibration",
+    "depth_readout": "core.readout",
+    "load_depth_estimator": "models.loading",
+    "load_segmenter": "models.loading",
+    "segment_everything": "models.everything",
+    "session_of": "session.session",
+}
+
+__all__ = [
+    "AnnotationSession",
+    "Candidates",
+    "DepthEstimator",
+    "DepthMap",
+    "Embedding",
+    "MaskSet",
+    "Prompts",
+    "Segmenter",
+    "__version__",
+    "calibrate",
+    "depth_readout",
+    "load_depth_estimator",
+    "load_segmenter",
+    "segment_everything",
+    "session_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home and keep it."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("napari-samdepth")
+    elif name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, loaded or not."""
+    return sorted({*globals(), *__all__})
