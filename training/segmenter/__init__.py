@@ -1,0 +1,1 @@
+"""How the weights of the built-in segmenter were made: `python -m training.segmenter --help`."""
