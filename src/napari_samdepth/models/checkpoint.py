@@ -1,0 +1,88 @@
+"""Reading weights from files that nobody vouches for: tensors only, no code, and one sentence when it fails."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_samdepth.models.device import first_line, torch_module
+from napari_samdepth.models.digests import file_digest
+from napari_samdepth.models.protocols import ModelError
+
+_ZIP_MAGIC = b"PK\x03\x04"
+# What torch's restricted unpickler says when a file asks for more than tensors and plain containers.
+_CODE_MARKS = ("unsupported global", "unsupported class", "trying to call", "blocked", "disallowed", "not allowed")
+
+
+def fingerprint(path: Path) -> str:
+    """Return the xxh128 of a file's bytes, 32 hexadecimal digits: the identity of its weights."""
+    return file_digest(path, "xxh128")
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """Return the tensors in a checkpoint by name, on the CPU, without running anything that the file contains.
+
+    Read are torch's own format (with ``weights_only=True``) and safetensors. A dict with the entry ``model_state``
+    (micro-sam) or ``state_dict`` stands for the weights in it; there and nowhere else the prefix ``sam.`` is dropped.
+    Tensors of the zip format are mapped from the file, so copy what is to outlive it.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, cut off, wants to run code, or holds no tensors.
+    """
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder, not a checkpoint; give the path of a .pth, .pt or .safetensors file.")
+    if not path.is_file():
+        raise ModelError(f"There is no file {path}; check the path.")
+    try:
+        content = _load(path)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ModelError(_why_unreadable(path, error)) from error
+    return _named_tensors(path, content)
+
+
+def _load(path: Path) -> Any:
+    torch = torch_module()
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(str(path))
+    return torch.load(str(path), map_location="cpu", weights_only=True, mmap=_is_zip(path))
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+
+
+def _why_unreadable(path: Path, error: BaseException) -> str:
+    text = str(error).lower()
+    if isinstance(error, pickle.UnpicklingError) and any(mark in text for mark in _CODE_MARKS):
+        return (
+            f"{path} is refused because it holds Python objects that could run code, not only weights; "
+            "save its state_dict alone and load that file."
+        )
+    if isinstance(error, PermissionError):
+        return f"{path} cannot be read; check its permissions."
+    if path.stat().st_size == 0:
+        return f"{path} is empty; download it again."
+    if _is_zip(path) or isinstance(error, EOFError) or "truncated" in text or "incomplete" in text:
+        return f"{path} is cut off or damaged; download it again."
+    return f"{path} is no checkpoint that can be read ({first_line(error)}); give a file of torch or safetensors."
+
+
+def _named_tensors(path: Path, content: Any) -> dict[str, Any]:
+    torch = torch_module()
+    for key in ("model_state", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = {name.removeprefix("sam."): value for name, value in content[key].items()}
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise ModelError(f"{path} holds a {type(content).__name__}, not weights by name; save a state_dict.")
+    odd = next((name for name, value in content.items() if not isinstance(value, torch.Tensor)), None)
+    if odd is not None:
+        raise ModelError(f"{path} holds more than weights (the entry {odd!r}); save its state_dict alone.")
+    return dict(content)

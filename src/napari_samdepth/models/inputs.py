@@ -1,0 +1,32 @@
+"""Checks that every network adapter makes of its input image, and small things they share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samdepth.models.protocols import ModelError
+
+
+def checked_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return `rgb` as contiguous uint8 (H, W, 3).
+
+    Raises
+    ------
+    ModelError
+        If it is anything else than uint8 (H, W, 3) with at least one pixel.
+    """
+    array = np.asarray(rgb)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise ModelError(f"A model needs an image of uint8 (H, W, 3), got {array.dtype} {array.shape}.")
+    return np.ascontiguousarray(array)
+
+
+def silent(fraction: float, what: str) -> None:
+    """A `Report` that tells nobody."""
+
+
+def frozen(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return `array`, made read-only."""
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,149 @@
+"""Names and paths to models that are ready to use."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from napari_samdepth.models.catalog import ModelEntry, Task, find
+from napari_samdepth.models.download import fetch_entry, local_path, missing
+from napari_samdepth.models.protocols import DepthEstimator, ModelError, Report, Segmenter
+
+logger = logging.getLogger(__name__)
+
+_WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
+
+
+def load_segmenter(
+    name_or_path: str | os.PathLike[str],
+    device: str | None = None,
+    report: Report | None = None,
+    *,
+    download: bool = True,
+) -> Segmenter:
+    """Return a segmenter, ready to use.
+
+    Parameters
+    ----------
+    name_or_path
+        A name from the catalog ("builtin", "vit_b", "vit_l", "vit_h", "vit_b_lm", "vit_l_lm", "vit_b_em_organelles",
+        "vit_l_em_organelles", "sam2.1-tiny", ...), the path of a SAM checkpoint (its size is read from its keys), or a
+        folder with SAM 2 in transformers' format.
+    device
+        "cuda", "mps", "cpu"; None for the first of them that there is.
+    report
+        Told how far it is.
+    download
+        Whether a model that is not on this machine may be downloaded.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it cannot be had or loaded; the message says what to do.
+    Cancelled
+        If `report` raises it.
+    """
+    entry, path = _resolve(name_or_path, "segment", report, download)
+    if entry is not None and entry.ships:
+        from napari_samdepth.models.builtin.segmenter import load_builtin
+
+        return load_builtin(device, report)
+    assert path is not None
+    name = entry.name if entry else path.name
+    if path.is_dir():
+        from napari_samdepth.models.sam2 import load_sam2
+
+        return load_sam2(path, name, device, report)
+    from napari_samdepth.models.sam import load_sam
+
+    return load_sam(path, name, device, report, architecture=entry.architecture if entry else "")
+
+
+def load_depth_estimator(
+    name_or_path: str | os.PathLike[str],
+    device: str | None = None,
+    report: Report | None = None,
+    *,
+    download: bool = True,
+) -> DepthEstimator:
+    """Return a depth estimator, ready to use.
+
+    Parameters
+    ----------
+    name_or_path
+        A name from the catalog ("builtin", "dpt-large", "dpt-hybrid-midas", "dpt-swinv2-tiny-256",
+        "depth-anything-v2-small", ...), or a folder with a depth model in transformers' format.
+    device, report, download
+        As in `load_segmenter`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it cannot be had or loaded; the message says what to do.
+    Cancelled
+        If `report` raises it.
+    """
+    entry, path = _resolve(name_or_path, "depth", report, download)
+    if entry is not None and entry.ships:
+        from napari_samdepth.models.builtin.depth_builtin import load as load_builtin
+
+        return load_builtin(device)
+    assert path is not None
+    from napari_samdepth.models.depth import load_depth
+
+    return load_depth(path, entry.name if entry else path.name, device, report, entry=entry)
+
+
+def _resolve(
+    name_or_path: str | os.PathLike[str], task: Task, report: Report | None, download: bool
+) -> tuple[ModelEntry | None, Path | None]:
+    """Return the catalog's entry, if a name was given, and the path of the files, unless they ship with the package."""
+    text = os.fspath(name_or_path)
+    if isinstance(name_or_path, str) and not _looks_like_path(text):
+        entry = find(text, task)
+        if entry.ships:
+            return entry, None
+        return entry, _files_of(entry, report, download)
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise ModelError(f"There is no file or folder {path}; check the path.")
+    if path.is_dir():
+        _check_folder(path, task)
+    elif task == "depth":
+        raise ModelError(f"{path} is a file; a depth model is given as a folder with config.json and its weights.")
+    return None, path
+
+
+def _looks_like_path(text: str) -> bool:
+    separators = [mark for mark in (os.sep, os.altsep, "/") if mark]
+    if any(mark in text for mark in separators) or text.lower().endswith(_WEIGHT_SUFFIXES):
+        return True
+    return text.startswith("~")
+
+
+def _files_of(entry: ModelEntry, report: Report | None, download: bool) -> Path:
+    path = local_path(entry)
+    if path is not None:
+        return path
+    if not download:
+        raise ModelError(missing(entry))
+    logger.info("Downloading %s (%.0f MB)", entry.name, entry.size / 1e6)
+    return fetch_entry(entry, report=report)
+
+
+def _check_folder(path: Path, task: Task) -> None:
+    """Refuse a folder that is not a model for the task in transformers' format, or that brings code of its own."""
+    config = path / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{path} holds no config.json; give a folder in transformers' format, or a checkpoint file.")
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        kind = str(settings["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{config} is not a configuration of transformers; download the model again.") from error
+    if "auto_map" in settings:
+        raise ModelError(f"{path} brings Python code of its own, which is never run; choose a model without it.")
+    if task == "segment" and kind not in ("sam2", "sam2_video"):
+        raise ModelError(f"{path} holds a {kind} model; a segmenter's folder must hold SAM 2, other SAMs are files.")

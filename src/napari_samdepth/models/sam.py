@@ -1,0 +1,378 @@
+"""Segment Anything (Kirillov et al., ICCV 2023) behind the `Segmenter` protocol; the only importer of segment_anything.
+
+What `SamPredictor` computes is computed here, in the same order of operations, except that masks stay at low
+resolution: `Candidates` upsamples the chosen one inside the box that it can touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samdepth.core.candidates import Candidates
+from napari_samdepth.core.coords import box_to_xyxy, points_to_xy
+from napari_samdepth.core.prompts import Prompts
+from napari_samdepth.core.resample import Frame
+from napari_samdepth.models.checkpoint import fingerprint, read_weights
+from napari_samdepth.models.device import (
+    Device,
+    choose_device,
+    cpu_after_out_of_memory,
+    is_out_of_memory,
+    torch_module,
+)
+from napari_samdepth.models.inputs import checked_rgb, frozen, silent
+from napari_samdepth.models.protocols import Embedding, ModelError, Report
+
+Attention = Literal["chunked", "stock"]
+Precision = Literal["float32", "bfloat16"]
+
+ARCHITECTURES = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+"""Width of the image encoder (channels of its patch embedding) and the architecture it means."""
+
+_WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
+_PIXEL_MEAN = (123.675, 116.28, 103.53)
+_PIXEL_STD = (58.395, 57.12, 57.375)
+
+T = TypeVar("T")
+
+
+def architecture_of(weights: dict[str, Any], path: Path) -> str:
+    """Return "vit_b", "vit_l" or "vit_h", read from the names and shapes of the weights.
+
+    Raises
+    ------
+    ModelError
+        If they are not a Segment Anything model's.
+    """
+    patches = weights.get(_WIDTH_KEY)
+    width = patches.shape[0] if patches is not None and patches.ndim == 4 else None
+    if width not in ARCHITECTURES:
+        raise ModelError(
+            f"{path} holds no Segment Anything weights (of ViT-B, ViT-L or ViT-H); "
+            f"its first entry is {next(iter(weights))!r}."
+        )
+    return ARCHITECTURES[width]
+
+
+def build_sam(architecture: str, weights: dict[str, Any], path: Path) -> Any:
+    """Return a `segment_anything` Sam with these weights, float32, on the CPU, in eval mode.
+
+    The network is laid out without memory first, so that nothing is initialised only to be overwritten.
+
+    Raises
+    ------
+    ModelError
+        If names or shapes of the weights do not fit the architecture.
+    """
+    torch = torch_module()
+    from segment_anything import sam_model_registry
+
+    with torch.device("meta"):
+        sam = sam_model_registry[architecture](checkpoint=None)
+    # Mapped tensors are copied: a network that is a view of a file dies with it.
+    owned = {name: value.detach().to(torch.float32, copy=True) for name, value in weights.items()}
+    _check_fit(sam, owned, architecture, path)
+    sam.load_state_dict(owned, strict=True, assign=True)
+    sam.pixel_mean = torch.tensor(_PIXEL_MEAN).view(-1, 1, 1)
+    sam.pixel_std = torch.tensor(_PIXEL_STD).view(-1, 1, 1)
+    return sam.requires_grad_(False).eval()
+
+
+def _check_fit(sam: Any, weights: dict[str, Any], architecture: str, path: Path) -> None:
+    expected = {name: tuple(value.shape) for name, value in sam.state_dict().items()}
+    got = {name: tuple(value.shape) for name, value in weights.items()}
+    for what, names in (
+        ("lacks", sorted(expected.keys() - got.keys())),
+        ("has unknown", sorted(got.keys() - expected.keys())),
+        ("has another shape of", sorted(name for name in expected.keys() & got.keys() if expected[name] != got[name])),
+    ):
+        if names:
+            raise ModelError(
+                f"{path} does not fit {architecture}: it {what} {names[0]}"
+                f"{f' and {len(names) - 1} more' if len(names) > 1 else ''}; choose another checkpoint."
+            )
+
+
+def load_sam(
+    path: Path,
+    name: str = "",
+    device: str | None = None,
+    report: Report | None = None,
+    *,
+    architecture: str = "",
+    attention: Attention = "chunked",
+    precision: Precision = "float32",
+) -> SamSegmenter:
+    """Return a segmenter with the weights of a checkpoint.
+
+    Parameters
+    ----------
+    path
+        A file with weights of ViT-B, ViT-L or ViT-H; which one is read from the weights.
+    name
+        What the user calls it; the file's name if empty.
+    device
+        As in `choose_device`.
+    report
+        Told how far loading is.
+    architecture
+        What the weights must be, or "" for any.
+    attention, precision
+        As in `SamSegmenter`.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read or does not fit.
+    Cancelled
+        If `report` raises it.
+    """
+    tell = report or silent
+    chosen = choose_device(device)
+    tell(0.0, f"reading {path.name}")
+    weights = read_weights(path)
+    found = architecture_of(weights, path)
+    if architecture and found != architecture:
+        raise ModelError(f"{path} holds {found}, not {architecture}; choose the checkpoint of {architecture}.")
+    tell(0.3, f"building {found}")
+    sam = build_sam(found, weights, path)
+    del weights
+    tell(0.7, f"checking {path.name}")
+    identity = f"{found}:{fingerprint(path)}"
+    segmenter = SamSegmenter(
+        sam, name or path.name, identity, Device("cpu", chosen.reason), attention=attention, precision=precision
+    )
+    if chosen.is_gpu:
+        tell(0.9, f"moving to {chosen.name}")
+        segmenter.move(chosen)
+    tell(1.0, f"{found} is ready")
+    return segmenter
+
+
+class SamSegmenter:
+    """A `segment_anything` Sam behind the `Segmenter` protocol.
+
+    Parameters
+    ----------
+    sam
+        The network, in eval mode, on `device`.
+    name
+        What the user calls it.
+    model
+        Identity of network and weights; part of every embedding.
+    device
+        Where the network is.
+    attention
+        "chunked" computes the image encoder's attention in pieces (see `models.attention`), which is faster, needs far
+        less memory and differs from "stock" only in rounding.
+    precision
+        "bfloat16" runs the image encoder in bfloat16; faster where `bfloat16_gains()`, and coarser.
+    """
+
+    def __init__(
+        self,
+        sam: Any,
+        name: str,
+        model: str,
+        device: Device,
+        *,
+        attention: Attention = "chunked",
+        precision: Precision = "float32",
+    ) -> None:
+        self._sam = sam
+        self._name = name
+        self._model = model if precision == "float32" else f"{model}:{precision}"
+        self._device = device
+        self._attention: Attention = attention
+        self._precision: Precision = precision
+        self._positions: Any = None
+
+    @property
+    def name(self) -> str:
+        """Catalog name or file name."""
+        return self._name
+
+    @property
+    def model(self) -> str:
+        """Architecture and fingerprint of the weights."""
+        return self._model
+
+    @property
+    def device(self) -> str:
+        """Torch device in use."""
+        return self._device.name
+
+    @property
+    def device_reason(self) -> str:
+        """One sentence: why this device."""
+        return self._device.reason
+
+    @property
+    def sam(self) -> Any:
+        """The network itself, for those who compare with other tools."""
+        return self._sam
+
+    def move(self, device: Device) -> None:
+        """Move the network to `device`; where a GPU's memory does not hold it, go on on the CPU and say so."""
+        try:
+            self._sam.to(device.name)
+            self._device = device
+        except RuntimeError as error:
+            if not (device.is_gpu and is_out_of_memory(error)):
+                raise
+            self._device = cpu_after_out_of_memory(device, "loading the model")
+            self._sam.to("cpu")
+        self._positions = None
+
+    def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
+        """Return the embedding of an image.
+
+        Parameters
+        ----------
+        rgb
+            uint8 (H, W, 3).
+        report
+            Told before each block of the encoder how far it is.
+
+        Raises
+        ------
+        ModelError
+            If the image has another form or is too elongated for the model's input.
+        Cancelled
+            If `report` raises it.
+        """
+        image = checked_rgb(rgb)
+        tell = report or silent
+        features, input_size = self._with_fallback("encoding", lambda: self._encode(image, tell))
+        tell(1.0, "encoded")
+        return Embedding(
+            features={"image": frozen(features[0].float().cpu().numpy())},
+            image_shape=(image.shape[0], image.shape[1]),
+            input_size=input_size,
+            model=self._model,
+            local={"image": features},
+        )
+
+    def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool | None = None) -> Candidates:
+        """Return masks for the prompts, as `Segmenter.decode` says.
+
+        Raises
+        ------
+        ModelError
+            If the embedding is another model's, or the prompts' mask has not the shape of this model's logits.
+        """
+        several = prompts.ambiguous if multimask is None else multimask
+        self._check(embedding, prompts)
+        logits, scores = self._with_fallback("decoding", lambda: self._decode(embedding, prompts, several))
+        size = int(self._sam.image_encoder.img_size)
+        return Candidates(
+            logits=frozen(logits[0].cpu().numpy()),
+            scores=scores[0].cpu().numpy().astype(np.float64),
+            frame=Frame(embedding.image_shape, (size, size), embedding.input_size),
+        )
+
+    def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
+        try:
+            return run()
+        except RuntimeError as error:
+            if not (self._device.is_gpu and is_out_of_memory(error)):
+                raise
+        self._device = cpu_after_out_of_memory(self._device, doing)
+        self._sam.to("cpu")
+        self._positions = None
+        return run()
+
+    def _encode(self, image: NDArray[np.uint8], tell: Report) -> tuple[Any, tuple[int, int]]:
+        torch = torch_module()
+        pixels = self._resized(image)
+        encoder = self._sam.image_encoder
+        with torch.inference_mode():
+            x = torch.as_tensor(pixels, device=self._sam.device).permute(2, 0, 1).contiguous()[None]
+            x = self._sam.preprocess(x)
+            if hasattr(encoder, "blocks"):
+                features = self._run_blocks(encoder, x, tell)
+            else:
+                tell(0.0, "encoding")
+                features = encoder(x)
+        return features, (pixels.shape[0], pixels.shape[1])
+
+    def _run_blocks(self, encoder: Any, x: Any, tell: Report) -> Any:
+        """Run the encoder as its own forward does, telling before each block how far it is."""
+        torch = torch_module()
+        from napari_samdepth.models.attention import run_block
+
+        autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
+        with autocast:
+            x = encoder.patch_embed(x)
+            if encoder.pos_embed is not None:
+                x = x + encoder.pos_embed
+            count = len(encoder.blocks)
+            for index, block in enumerate(encoder.blocks):
+                tell(index / count, f"encoding, block {index + 1} of {count}")
+                x = run_block(block, x) if self._attention == "chunked" else block(x)
+            return encoder.neck(x.permute(0, 3, 1, 2)).float()
+
+    def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        from segment_anything.utils.transforms import ResizeLongestSide
+
+        size = int(self._sam.image_encoder.img_size)
+        if min(ResizeLongestSide.get_preprocess_shape(image.shape[0], image.shape[1], size)) < 1:
+            raise ModelError(f"The image ({image.shape[0]} x {image.shape[1]}) is too elongated; crop it first.")
+        resized: NDArray[np.uint8] = ResizeLongestSide(size).apply_image(image)
+        return resized
+
+    def _check(self, embedding: Embedding, prompts: Prompts) -> None:
+        if embedding.model != self._model:
+            raise ModelError(
+                f"This embedding was made by {embedding.model}, not by {self._model}; encode the image again."
+            )
+        shape = tuple(self._sam.prompt_encoder.mask_input_size)
+        if prompts.mask is not None and prompts.mask.shape != shape:
+            raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")
+
+    def _decode(self, embedding: Embedding, prompts: Prompts, several: bool) -> tuple[Any, Any]:
+        torch = torch_module()
+        with torch.inference_mode():
+            points, box, mask = self._tensors(embedding, prompts)
+            sparse, dense = self._sam.prompt_encoder(points=points, boxes=box, masks=mask)
+            if self._positions is None:
+                self._positions = self._sam.prompt_encoder.get_dense_pe()
+            logits, scores = self._sam.mask_decoder(
+                image_embeddings=self._image_features(embedding),
+                image_pe=self._positions,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=several,
+            )
+        return logits, scores
+
+    def _image_features(self, embedding: Embedding) -> Any:
+        torch = torch_module()
+        features = embedding.local.get("image")
+        if features is None:
+            features = torch.tensor(embedding.features["image"])[None]
+        return features.to(self._sam.device)
+
+    def _tensors(self, embedding: Embedding, prompts: Prompts) -> tuple[Any, Any, Any]:
+        """Return the prompts as the prompt encoder wants them: (points, labels) or None, boxes, masks."""
+        torch = torch_module()
+        from segment_anything.utils.transforms import ResizeLongestSide
+
+        device = self._sam.device
+        transform = ResizeLongestSide(int(self._sam.image_encoder.img_size))
+        points = box = mask = None
+        if len(prompts.points):
+            xy = transform.apply_coords(points_to_xy(prompts.points), embedding.image_shape)
+            labels = torch.tensor(prompts.labels, dtype=torch.int, device=device)
+            points = torch.as_tensor(xy, dtype=torch.float, device=device)[None], labels[None]
+        if prompts.box is not None:
+            corners = transform.apply_boxes(box_to_xyxy(prompts.box), embedding.image_shape)
+            box = torch.as_tensor(corners, dtype=torch.float, device=device)
+        if prompts.mask is not None:
+            mask = torch.tensor(prompts.mask, dtype=torch.float, device=device)[None, None]
+        return points, box, mask
