@@ -1,0 +1,259 @@
+"""Labels x depth: every column against a slow, plain computation, and scenes whose answer is known."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from napari_samdepth.core.candidates import Patch
+from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.readout import COLUMNS, depth_readout, for_features, mask_readout
+from napari_samdepth.core.scale import depth_scale
+
+
+def blobs(seed: int, shape: tuple[int, int] = (90, 120), dtype: type = np.int32) -> np.ndarray:
+    """Return discs that touch, overlap the image's edge and have numbers with gaps."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[: shape[0], : shape[1]]
+    labels = np.zeros(shape, dtype=dtype)
+    for number in (3, 4, 9, 40, 41, 100):
+        row, col, radius = rng.uniform(0, shape[0]), rng.uniform(0, shape[1]), rng.uniform(1, 25)
+        labels[(rows - row) ** 2 + (cols - col) ** 2 < radius**2] = number
+    return labels
+
+
+def noise(seed: int, shape: tuple[int, int] = (90, 120), holes: bool = False) -> np.ndarray:
+    """Return depth with many equal values, and NaN holes if asked for."""
+    rng = np.random.default_rng(seed)
+    values = (rng.normal(size=shape) + np.linspace(0, 3, shape[0])[:, None]).round(1).astype(np.float32)
+    if holes:
+        values[rng.random(shape) < 0.2] = np.nan
+    return values
+
+
+def slow_row(labels: np.ndarray, depth: DepthMap, number: int) -> dict[str, float]:
+    """Return a label's numbers from definitions alone, over the whole image."""
+    values, sign = depth.values.astype(float), depth.near_sign
+    mask = labels == number
+    low, high = np.nanpercentile(values, (2, 98))
+    span = high - low
+    distance = ndimage.distance_transform_edt(mask) if not mask.all() else np.full(mask.shape, 99.0)
+    core = values[distance > min(5, distance.max() / 2)]
+    core = core[~np.isnan(core)]
+    others = np.stack([ndimage.distance_transform_edt(labels != n) for n in np.unique(labels) if n not in (0, number)])
+    own = ndimage.distance_transform_edt(~mask)
+    outer = values[(labels == 0) & (own <= 3) & (own <= others.min(axis=0))]
+    inner = values[(distance > 0) & (distance <= 3)]
+    inner, outer = inner[~np.isnan(inner)], outer[~np.isnan(outer)]
+    rows, cols = np.nonzero(mask)
+    row: dict[str, float] = {
+        "area": mask.sum(), "centroid_row": rows.mean(), "centroid_col": cols.mean(),
+        "row_min": rows.min(), "col_min": cols.min(), "row_max": rows.max() + 1, "col_max": cols.max() + 1,
+        "nan_count": np.isnan(values[mask]).sum(), "valid_share": (~np.isnan(values[mask])).mean(),
+    }  # fmt: skip
+    if core.size:
+        median = np.median(core)
+        q25, q75, p5, p95 = np.quantile(core, (0.25, 0.75, 0.05, 0.95))
+        mad = 1.4826 * np.median(np.abs(core - median))
+        near = (median - low) / span if sign > 0 else (high - median) / span
+        row |= {
+            "median": median, "mean": core.mean(), "iqr": q75 - q25, "mad": mad, "p5": p5, "p95": p95,
+            "nearness": np.clip(near, 0, 1), "spread": (q75 - q25) / span, "spread_mad": mad / span,
+            "spread_p5_p95": (p95 - p5) / span,
+        }  # fmt: skip
+    if inner.size and outer.size:
+        nearer = sign * (inner[:, None] - outer[None])
+        row["contrast"] = sign * (np.median(inner) - np.median(outer)) / span
+        row["contrast_auc"] = (nearer > 0).mean() + (nearer == 0).mean() / 2
+    return row
+
+
+@pytest.mark.parametrize("kind", ["inverse", "distance"])
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_column_equals_its_definition(seed: int, holes: bool, kind: str) -> None:
+    labels = blobs(seed)
+    depth = DepthMap(noise(seed, holes=holes), kind)
+    table = depth_readout(labels, depth)
+    assert list(table.columns) == list(COLUMNS)
+    assert table.index.name == "label"
+    np.testing.assert_array_equal(table.index, np.unique(labels)[1:])
+    for number in table.index:
+        expected = slow_row(labels, depth, number)
+        for name in COLUMNS:
+            if name not in ("rank", "in_front_of"):
+                np.testing.assert_allclose(
+                    table.loc[number, name], expected.get(name, np.nan), rtol=1e-6, atol=1e-6, err_msg=name
+                )
+
+
+@pytest.mark.parametrize(("kind", "near_value", "far_value"), [
+    ("inverse", 1.0, 0.0), ("distance", 1.0, 9.0), ("height", 300.0, 20.0), ("index", 2.0, 30.0),
+])  # fmt: skip
+def test_one_is_nearest_for_every_kind(kind: str, near_value: float, far_value: float) -> None:
+    labels = np.zeros((60, 60), dtype=np.uint8)
+    labels[5:25, 5:25], labels[35:55, 35:55] = 1, 2
+    values = np.full(labels.shape, (near_value + far_value) / 2)
+    values[labels == 1], values[labels == 2] = near_value, far_value
+    table = depth_readout(labels, DepthMap(values, kind))
+    assert table["nearness"].tolist() == [1, 0]
+    assert table["rank"].tolist() == [1, 2]
+    assert table.loc[1, "contrast"] == pytest.approx(0.5)
+    assert table.loc[1, "contrast_auc"] == 1
+    assert table.loc[2, "contrast_auc"] == 0
+
+
+def test_the_core_leaves_out_a_blurred_edge() -> None:
+    rows, cols = np.mgrid[:80, :80]
+    labels = ((rows - 40) ** 2 + (cols - 40) ** 2 < 25**2).astype(np.int32)
+    sharp = labels.astype(np.float32)
+    blurred = ndimage.uniform_filter(sharp, 9)
+    table = depth_readout(labels, DepthMap(blurred, "inverse"))
+    assert table.loc[1, "p5"] == pytest.approx(1, abs=1e-3)
+    assert np.quantile(blurred[labels == 1], 0.05) < 0.8  # the whole mask would have shown the blur
+
+
+def test_more_upsampling_means_a_smaller_core() -> None:
+    labels = np.zeros((100, 100), dtype=np.int32)
+    labels[10:90, 10:90] = 1
+    values = np.minimum(*np.mgrid[:100, :100]).astype(np.float32)
+    first = depth_readout(labels, DepthMap(values, "inverse"), upsampling=1)
+    second = depth_readout(labels, DepthMap(values, "inverse"), upsampling=3)
+    assert second.loc[1, "p5"] > first.loc[1, "p5"] + 5
+
+
+def test_nothing_to_measure_is_nan_and_counted() -> None:
+    labels = np.zeros((40, 40), dtype=np.int32)
+    labels[2:12, 2:12], labels[20:30, 20:30], labels[35, 35] = 1, 2, 3
+    values = np.zeros((40, 40), dtype=np.float32)
+    values[:20] = np.nan
+    values[20:] = np.arange(20)[:, None]
+    table = depth_readout(labels, DepthMap(values, "inverse"))
+    assert np.isnan(table.loc[1, ["median", "nearness", "rank", "contrast"]].astype(float)).all()
+    assert table.loc[1, "nan_count"] == 100
+    assert table.loc[1, "valid_share"] == 0
+    assert table.loc[[3, 2], "rank"].tolist() == [1, 2]
+
+
+def test_a_constant_map_has_no_nearness() -> None:
+    labels = np.ones((10, 10), dtype=np.uint8)
+    table = depth_readout(labels, DepthMap(np.full((10, 10), 5.0), "inverse"))
+    assert table.loc[1, "median"] == 5
+    assert np.isnan(table.loc[1, "nearness"])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1)])
+def test_tiny_images(shape: tuple[int, int]) -> None:
+    labels = np.ones(shape, dtype=np.int64)
+    table = depth_readout(labels, DepthMap(np.arange(labels.size).reshape(shape), "inverse"))
+    assert table.loc[1, "median"] == np.median(np.arange(labels.size))
+
+
+def test_no_labels_give_an_empty_table_with_all_columns() -> None:
+    table = depth_readout(np.zeros((5, 5), dtype=int), DepthMap(np.zeros((5, 5)), "inverse"))
+    assert len(table) == 0
+    assert list(table.columns) == list(COLUMNS)
+
+
+def test_numbers_may_be_huge_or_negative() -> None:
+    labels = np.zeros((20, 20), dtype=np.int64)
+    labels[:5], labels[10:15] = 2**40, -3
+    table = depth_readout(labels, DepthMap(noise(0, (20, 20)), "inverse"))
+    assert table.index.tolist() == [-3, 2**40]
+    assert table["area"].tolist() == [100, 100]
+
+
+def test_features_are_kept_by_label_and_not_by_position() -> None:
+    labels = blobs(0)
+    depth = DepthMap(noise(0), "inverse")
+    numbers = depth_readout(labels, depth).index
+    features = pd.DataFrame({"index": numbers[::-1], "name": [f"cell {n}" for n in numbers[::-1]], "median": -1.0})
+    features = pd.concat([features, pd.DataFrame({"index": [777], "name": ["gone"]})])
+    table = depth_readout(labels, depth, features)
+    assert table["name"].tolist() == [f"cell {n}" for n in numbers]
+    assert (table["median"] > -1).all()
+    again = depth_readout(labels, depth, for_features(table))
+    pd.testing.assert_frame_equal(again, table)
+    assert for_features(table)["index"].tolist() == numbers.tolist()
+
+
+def test_a_stack_is_measured_plane_by_plane() -> None:
+    labels = np.stack([blobs(seed) for seed in (0, 1, 2)])
+    maps = [DepthMap(noise(seed), "inverse") for seed in (0, 1, 2)]
+    table = depth_readout(labels, maps)
+    for plane in range(3):
+        alone = depth_readout(labels[plane], maps[plane])
+        pd.testing.assert_frame_equal(table[table["slice"] == plane].drop(columns="slice"), alone, check_dtype=False)
+    carried = for_features(table, plane=1)
+    assert carried["index"].is_unique
+    assert set(carried["index"]) == set(np.unique(labels)) - {0}
+    here = carried[carried["slice"] == 1].set_index("index")
+    pd.testing.assert_series_equal(here["median"], depth_readout(labels[1], maps[1])["median"], check_names=False)
+    largest = for_features(table).set_index("index")
+    for number in largest.index:
+        areas = (labels == number).sum(axis=(1, 2))
+        assert largest.loc[number, "slice"] == areas.argmax()
+
+
+def test_what_does_not_fit_is_refused_in_one_sentence() -> None:
+    depth = DepthMap(np.zeros((5, 5)), "inverse")
+    with pytest.raises(ValueError, match=r"\(4, 5\) and \(5, 5\)"):
+        depth_readout(np.zeros((4, 5), dtype=int), depth)
+    with pytest.raises(ValueError, match="float64"):
+        depth_readout(np.zeros((5, 5)), depth)
+    with pytest.raises(ValueError, match="3 planes needs one DepthMap per plane, got 1"):
+        depth_readout(np.zeros((3, 5, 5), dtype=int), [depth])
+    with pytest.raises(ValueError, match="one DepthMap"):
+        depth_readout(np.zeros((5, 5), dtype=int), [depth])
+
+
+@pytest.mark.parametrize("origin", [(20, 30), (-15, -10), (60, 90), (0, 0)])
+@pytest.mark.parametrize("holes", [False, True])
+def test_a_mask_being_clicked_reads_as_its_label_would(origin: tuple[int, int], holes: bool) -> None:
+    rows, cols = np.mgrid[:50, :60]
+    patch = Patch((rows - 25) ** 2 / 400 + (cols - 30) ** 2 / 700 < 1, origin)
+    depth = DepthMap(noise(1, holes=holes), "distance")
+    labels = np.zeros(depth.values.shape, dtype=np.int32)
+    full = np.zeros((90 + 200, 120 + 200), dtype=bool)
+    full[100 + origin[0] : 150 + origin[0], 100 + origin[1] : 160 + origin[1]] = patch.mask
+    labels[full[100:190, 100:220]] = 1
+    table = depth_readout(labels, depth)
+    live = mask_readout(patch, depth)
+    for name, value in live.items():
+        assert value == pytest.approx(table.loc[1, name], rel=1e-6), name
+
+
+def test_a_mask_outside_the_image_reads_nothing() -> None:
+    depth = DepthMap(noise(0), "inverse")
+    for patch in (Patch(np.ones((5, 5), dtype=bool), (500, 0)), Patch(np.zeros((0, 0), dtype=bool), (0, 0))):
+        live = mask_readout(patch, depth)
+        assert live["area"] == 0
+        assert np.isnan(live["median"])
+
+
+def test_a_large_mask_is_read_on_fewer_pixels_and_still_right() -> None:
+    rows, cols = np.mgrid[:1500, :1500]
+    mask = (rows - 750) ** 2 + (cols - 750) ** 2 < 700**2
+    depth = DepthMap(rows / 1500 + np.random.default_rng(0).normal(size=rows.shape) * 0.01, "inverse")
+    table = depth_readout(mask, depth)
+    live = mask_readout(Patch(mask, (0, 0)), depth)
+    assert live["median"] == pytest.approx(table.loc[1, "median"], abs=2e-3)
+    assert live["spread"] == pytest.approx(table.loc[1, "spread"], abs=2e-3)
+
+
+def test_a_live_readout_does_not_look_at_the_whole_image() -> None:
+    depth = DepthMap(np.random.default_rng(0).random((4096, 4096), dtype=np.float32), "inverse")
+    depth_scale(depth)
+    patch = Patch(np.ones((250, 250), dtype=bool), (1000, 1000))
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        mask_readout(patch, depth)
+        times.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    np.median(depth.values)
+    assert np.median(times) < (time.perf_counter() - start) / 3
