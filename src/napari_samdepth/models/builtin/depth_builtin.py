@@ -1,0 +1,112 @@
+"""The built-in depth estimator: the adapter between an image and `depth_net.DepthNet`."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.models.checkpoint import fingerprint, read_weights
+from napari_samdepth.models.device import Device, choose_device, cpu_after_out_of_memory, is_out_of_memory, torch_module
+from napari_samdepth.models.inputs import checked_rgb, silent
+from napari_samdepth.models.protocols import ModelError, Report
+
+WEIGHTS = Path(__file__).with_name("depth.safetensors")
+LONG_SIDE = 384
+"""Longer side of the network's input in pixels; at this size it did best on views held out from training."""
+STRIDE = 32
+SHORTEST, LONGEST = 64, 768
+"""Bounds of either side of the input: a very wide or tall image is squeezed rather than reduced to a line."""
+
+
+def input_size(shape: tuple[int, int], long_side: int = LONG_SIDE) -> tuple[int, int]:
+    """Return the (rows, cols) of the network's input for an image of `shape` (H, W): multiples of 32, aspect kept.
+
+    The longer side is about `long_side`; the shorter one is at least 64, and then the longer one may reach 768.
+    """
+    scale = max(long_side / max(shape), SHORTEST / min(shape))
+    rows, cols = (min(LONGEST, max(SHORTEST, STRIDE * round(n * scale / STRIDE))) for n in shape)
+    return rows, cols
+
+
+@lru_cache(maxsize=2)
+def _network(path: Path, device: str) -> Any:
+    """The network with the weights of `path`, in float32, ready to run on `device`."""
+    from napari_samdepth.models.builtin.depth_net import DepthNet
+
+    net = DepthNet()
+    try:
+        net.load_state_dict({name: value.float() for name, value in read_weights(path).items()})
+    except RuntimeError as error:
+        raise ModelError(
+            f"{path} does not hold the built-in depth estimator's weights; install the package again."
+        ) from error
+    return net.eval().to(device)
+
+
+class BuiltinDepth:
+    """Relative inverse depth of any image from the small network that ships with the package.
+
+    Attributes
+    ----------
+    name
+        "builtin".
+    model
+        Identity of the weights: "builtin-depth" and the first half of their xxh128.
+    """
+
+    def __init__(self, device: str | None = None, weights: Path = WEIGHTS) -> None:
+        """Load the weights onto a device ("cpu", "cuda", "mps"; None for the best there is). Raises ModelError."""
+        self.name = "builtin"
+        self._weights = weights
+        self._device: Device = choose_device(device)
+        self._net = _network(weights, self._device.name)
+        self.model = f"builtin-depth:{fingerprint(weights)[:16]}"
+
+    @property
+    def device(self) -> str:
+        """Torch device in use."""
+        return self._device.name
+
+    @property
+    def device_reason(self) -> str:
+        """One sentence: why this device."""
+        return self._device.reason
+
+    def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
+        """Return relative inverse depth of `rgb`, uint8 (H, W, 3), as a DepthMap of (H, W) without a unit.
+
+        The image and its mirror image are run and averaged; the result is brought to (H, W) bilinearly, which cannot
+        overshoot. Raises ModelError for anything else than such an image, Cancelled if `report` does.
+        """
+        image = checked_rgb(rgb)
+        tell = report or silent
+        tell(0.0, "estimating depth")
+        try:
+            values = self._run(image)
+        except RuntimeError as error:
+            if not (self._device.is_gpu and is_out_of_memory(error)):
+                raise
+            self._device = cpu_after_out_of_memory(self._device, "estimating depth")
+            self._net = _network(self._weights, "cpu")
+            values = self._run(image)
+        tell(1.0, "depth is ready")
+        return DepthMap(values=values, kind="inverse", unit=None, source=self.model)
+
+    def _run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        torch = torch_module()
+        resize = torch.nn.functional.interpolate
+        with torch.inference_mode():
+            # reduced while still one byte a value: a large image never becomes float
+            x = torch.tensor(image).permute(2, 0, 1)[None]
+            x = resize(x, size=input_size(image.shape[:2]), mode="bilinear", antialias=True, align_corners=False)
+            x = x.to(self._device.name).float() / 255
+            out = self._net(torch.cat([x, x.flip(-1)]))
+            mean = 0.5 * (out[:1] + out[1:].flip(-1))
+            full = resize(mean[None], size=image.shape[:2], mode="bilinear", align_corners=False)
+            values: NDArray[np.float32] = full[0, 0].float().cpu().numpy()
+        return values

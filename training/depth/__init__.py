@@ -1,0 +1,1 @@
+"""Training of the built-in depth estimator: rendered scenes, labelled pictures, losses, evaluation."""

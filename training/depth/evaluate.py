@@ -1,0 +1,117 @@
+"""Measure the shipped depth estimator: `python -m training.depth.evaluate --cache DIR --teacher FILE.onnx`.
+
+Works through the adapter that users call.  Prints Markdown tables: the motorcycle picture, held-out rendered scenes,
+held-out photographs (agreement with the teacher), each beside the ramp "lower rows are nearer" and the teacher, and the
+time an estimate takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimage import data
+
+from napari_samdepth.models.builtin.depth_builtin import WEIGHTS, BuiltinDepth
+from training.depth import cache, measures
+
+Array = np.ndarray[Any, Any]
+Guess = Callable[[Array], Array]
+PRINCIPAL_POINTS = 31.086
+"""Pixels between the principal points of the motorcycle pair: inverse depth is proportional to disparity + this."""
+
+
+def motorcycle() -> tuple[Array, Array]:
+    """The left picture (500, 741, 3) uint8 and its inverse depth (500, 741), in pixels of disparity, NaN unknown."""
+    left, _, disparity = data.stereo_motorcycle()
+    return left, np.where(np.isfinite(disparity), disparity + PRINCIPAL_POINTS, np.nan)
+
+
+def compare(guesses: dict[str, Guess], views: list[tuple[str, Array, Array]]) -> dict[str, list[measures.Score]]:
+    """Scores of every guess on every view (kind, picture, inverse depth)."""
+    return {name: [measures.score(guess(rgb), truth) for _, rgb, truth in views] for name, guess in guesses.items()}
+
+
+def table(title: str, views: list[tuple[str, Array, Array]], guesses: dict[str, Guess]) -> str:
+    """One Markdown table, a row for each kind of view and each guess, with the share of views better than the ramp."""
+    scores = compare(guesses, views)
+    kinds = [*dict.fromkeys(kind for kind, _, _ in views)]
+    lines = [
+        f"{title}\n",
+        "| views | n | guess | Spearman | AbsRel | ranks better than the ramp | AbsRel better |",
+        "|---|" + "---|" * 6,
+    ]
+    for kind in ["all", *kinds] if len(kinds) > 1 else kinds:
+        rows = [i for i, view in enumerate(views) if kind in ("all", view[0])]
+        ramp = [scores["ramp"][i] for i in rows]
+        for name in guesses:
+            mine = [scores[name][i] for i in rows]
+            mean = np.mean(mine, 0)
+            wins = np.mean(
+                [(m.spearman > r.spearman, m.abs_rel < r.abs_rel) for m, r in zip(mine, ramp, strict=True)], 0
+            )
+            share = "| |" if name == "ramp" else f"{wins[0]:.2f} | {wins[1]:.2f} |"
+            lines.append(f"| {kind} | {len(rows)} | {name} | {mean[0]:.3f} | {mean[1]:.3f} | {share}")
+    return "\n".join(lines) + "\n"
+
+
+def stored(folder: Path) -> list[tuple[str, Array, Array]]:
+    """The cached views of a folder as (kind, picture, inverse depth); a photograph's kind is its name."""
+    out = []
+    for path in sorted(folder.glob("[!.]*.npz")):
+        rgb, inverse, kind = cache.load(path)
+        out.append((path.stem.rsplit("_", 1)[0] if kind == "photo" else kind, rgb, inverse))
+    return out
+
+
+def latency(estimator: BuiltinDepth, picture: Array, repeats: int = 9) -> float:
+    """Median seconds of `repeats` estimates, after one to warm up."""
+    estimator.estimate(picture)
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        estimator.estimate(picture)
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times))
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--cache", type=Path, help="folder with held_out and photos_held_out; without it only the motorcycle"
+    )
+    parser.add_argument("--teacher", type=Path, help="tcmonodepth_tcsmallnet_192x320.onnx, to be compared with")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    args = parser.parse_args()
+    estimator = BuiltinDepth("cpu", weights=args.weights)
+    guesses: dict[str, Guess] = {
+        "built-in": lambda rgb: estimator.estimate(rgb).values,
+        "ramp": lambda rgb: measures.ramp(rgb.shape[:2]),
+    }
+    picture, truth = motorcycle()
+    photos_against = dict(guesses)
+    if args.teacher:
+        from training.depth.pictures import Teacher
+
+        guesses["teacher"] = Teacher(args.teacher, threads=2).label
+    print(table("The motorcycle picture, against the measured disparity", [("motorcycle", picture, truth)], guesses))
+    if args.cache:
+        print(
+            table(
+                "Rendered scenes never trained on, against their exact depth", stored(args.cache / "held_out"), guesses
+            )
+        )
+        photos = stored(args.cache / "photos_held_out")
+        print(table("Photographs never trained on, against the teacher", photos, photos_against))
+    print(
+        f"A picture of {picture.shape[0]} × {picture.shape[1]} takes {latency(estimator, picture):.3f} s (median of 9, CPU)."
+    )
+
+
+if __name__ == "__main__":
+    main()
