@@ -1,0 +1,45 @@
+"""DepthMap: numbers together with what they mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_samdepth.core.depthmap import DepthMap
+
+
+def test_values_are_float32_and_read_only():
+    values = np.arange(6).reshape(2, 3)
+    depth = DepthMap(values, "distance", "m", "sensor")
+    assert depth.values.dtype == np.float32
+    np.testing.assert_array_equal(depth.values, values)
+    with pytest.raises(ValueError, match="read-only"):
+        depth.values[0, 0] = 1
+
+
+def test_infinities_are_no_measurement_and_the_callers_array_stays():
+    values = np.array([[np.inf, -np.inf, np.nan, 2.0]], dtype=np.float32)
+    depth = DepthMap(values, "inverse")
+    np.testing.assert_array_equal(depth.values, [[np.nan, np.nan, np.nan, 2]])
+    assert np.isinf(values[0, 0])
+    assert values.flags.writeable
+
+
+@pytest.mark.parametrize(("kind", "sign"), [("inverse", 1), ("distance", -1), ("height", 1), ("index", -1)])
+def test_which_way_is_near(kind, sign):
+    depth = DepthMap(np.array([[1.0, 2.0]]), kind)
+    assert depth.near_sign == sign
+    assert depth.unit is None
+    nearer = int(np.argmax(depth.near_sign * depth.values[0]))
+    assert nearer == (1 if kind in ("inverse", "height") else 0)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 4), (0, 3), (3, 0)])
+def test_refuses_other_shapes(shape):
+    with pytest.raises(ValueError, match=r"shape \(H, W\)"):
+        DepthMap(np.zeros(shape), "inverse")
+
+
+def test_refuses_unknown_kinds():
+    with pytest.raises(ValueError, match="one of inverse, distance, height, index, got 'depth'"):
+        DepthMap(np.zeros((2, 2)), "depth")  # type: ignore[arg-type]
