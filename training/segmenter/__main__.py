@@ -1,7 +1,7 @@
 """Train the built-in segmenter and write its weights.
 
-    python -m training.segmenter --minutes 85 --data ../shared/data/dsb2018 --cache /tmp/cache --out run.pt
-    python -m training.segmenter --export run.pt segmenter.safetensors
+``python -m training.segmenter --minutes 85 --data ../shared/data/dsb2018 --cache /tmp/cache --out run.pt`` trains,
+``python -m training.segmenter --export run.pt segmenter.safetensors`` writes what ships.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ from training.segmenter.paint import Array, Rng, blob, sensor, smooth_noise
 SIZE = 320
 
 
-def _populate(rng: Rng, low: float, high: float, crowd: float, rough: float, stretch: float = 1.9) -> list[tuple[Array, float]]:
+def _populate(
+    rng: Rng, low: float, high: float, crowd: float, rough: float, stretch: float = 1.9
+) -> list[tuple[Array, float]]:
     """Blobs as (normalised radius, radius); ``crowd`` in 0–1 is how much a blob may lie over earlier ones."""
     taken = np.zeros((SIZE, SIZE), bool)
     base = float(np.exp(rng.uniform(np.log(low), np.log(high))))
@@ -82,7 +84,8 @@ def bright_field(rng: Rng) -> tuple[Array, Array]:
         inside = np.clip(0.5 - distance, 0, 1)
         gy, gx = np.gradient(ndi.gaussian_filter(inside, 1.2))
         image = image + inside * (inner + rng.normal(0, 0.04) + grain * rng.uniform(0, 0.4))
-        image = image + rim * np.exp(-((distance / width) ** 2)) + halo * np.exp(-(((distance - 2 * width) / width) ** 2))
+        image = image + rim * np.exp(-((distance / width) ** 2))
+        image = image + halo * np.exp(-(((distance - 2 * width) / width) ** 2))
         image = image + relief * 3 * (np.cos(angle) * gx + np.sin(angle) * gy)
     tint = np.ones(3) if rng.random() < 0.7 else 1 - 0.3 * rng.random(3)
     return sensor(rng, np.clip(image, 0, 1)[..., None] * tint, 0.07), _labels(blobs)

@@ -12,7 +12,7 @@ from scipy import ndimage as ndi
 Array = NDArray[Any]
 Rng = np.random.Generator
 
-# scikit-image's photographs that come in its wheel, as textures; the pictures that judge (coins, motorcycle) are left out
+# scikit-image's photographs that come in its wheel, as textures; coins and motorcycle judge and are left out
 PHOTOGRAPHS = (
     "astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png",
     "hubble_deep_field.jpg", "ihc.png", "moon.png", "retina.jpg", "rocket.jpg",
@@ -35,7 +35,7 @@ def photograph(name: str) -> Array:
 
 def smooth_noise(rng: Rng, size: int, cells: float) -> Array:
     """Smooth random field (size, size) in 0–1 with about ``cells`` bumps a side."""
-    n = max(2, int(round(cells))) + 3
+    n = max(2, round(cells)) + 3
     field = ndi.zoom(rng.random((n, n)), (size + 8) / (n - 2), order=3)[4 : size + 4, 4 : size + 4]
     return np.asarray((field - field.min()) / (np.ptp(field) + 1e-6))
 

@@ -1,4 +1,4 @@
-"""Simulated users: first clicks, boxes, and corrective clicks where the mask is most wrong. Points are (x, y) pixels."""
+"""Simulated users: first clicks, boxes, and corrective clicks where the mask is most wrong. Points are (x, y)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAD, BACKGROUND, FOREGROUND, CORNER_A, CORNER_B = -1, 0, 1, 2, 3
 
 
 def click_in(rng: Rng, region: Array, centred: float) -> tuple[float, float]:
-    """A pixel (row, col) of a boolean region: its deepest with probability ``centred``, else any, deep ones more often."""
+    """A pixel (row, col) of a boolean region: its deepest with probability ``centred``, else any, deep first."""
     depth = ndi.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
     flat = depth.ravel()
     pick = int(flat.argmax()) if rng.random() < centred else int(rng.choice(flat.size, p=flat / flat.sum()))
@@ -47,7 +47,7 @@ def first_prompt(rng: Rng, mask: Array) -> tuple[list[tuple[float, float]], list
 
 
 def corrective_click(rng: Rng, wrong_in: Array, wrong_out: Array) -> tuple[tuple[float, float], int]:
-    """Click in the largest region missed (foreground) or wrongly taken (background); arrays are low-resolution masks."""
+    """Click in the largest region missed (foreground) or wrongly taken (background) of low-resolution masks."""
     missed, extra = largest(wrong_in), largest(wrong_out)
     label = FOREGROUND if missed.sum() >= extra.sum() else BACKGROUND
     region = missed if label == FOREGROUND else extra

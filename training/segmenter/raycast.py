@@ -115,7 +115,7 @@ def _thing(rng: Rng, at: Array, size: float, number: int, skins: int) -> list[Pa
         if rng.random() < 0.3:
             turn = _turn(rng, False)
         lift = np.abs(turn @ np.diag(half)).sum(1)[2] if kind == "box" else np.linalg.norm((turn @ np.diag(half))[2])
-        return [Part(kind, turn @ np.diag(half), at + [0, 0, lift], own, number)]
+        return [Part(kind, turn @ np.diag(half), at + np.array([0, 0, lift]), own, number)]
     parts: list[Part] = []
     if form == "stack":
         z = 0.0
@@ -124,11 +124,13 @@ def _thing(rng: Rng, at: Array, size: float, number: int, skins: int) -> list[Pa
             w = size * rng.uniform(0.25, 0.8)
             linear = turn @ np.diag([w, w * rng.uniform(0.8, 1.0), h])
             here = own if rng.random() < 0.6 else skin()
-            parts.append(Part(str(rng.choice(kinds)), linear, at + [0, 0, z + h * 0.97], here, number))
+            middle = at + np.array([0, 0, z + h * 0.97])
+            parts.append(Part(str(rng.choice(kinds)), linear, middle, here, number))
             z += 1.9 * h
     elif form == "table":
         h, top = size * rng.uniform(0.4, 1.0), size * 0.08
-        parts.append(Part("box", turn @ np.diag([half[0], half[1], top]), at + [0, 0, 2 * h + top], own, number))
+        plate = turn @ np.diag([half[0], half[1], top])
+        parts.append(Part("box", plate, at + np.array([0, 0, 2 * h + top]), own, number))
         for sx in (-0.85, 0.85):
             for sy in (-0.85, 0.85):
                 foot = turn @ np.array([sx * half[0], sy * half[1], h])
@@ -136,7 +138,7 @@ def _thing(rng: Rng, at: Array, size: float, number: int, skins: int) -> list[Pa
                 parts.append(Part(str(rng.choice(["tube", "box"])), leg, at + foot, own, number))
     else:
         body = turn @ np.diag(half)
-        parts.append(Part(kind, body, at + [0, 0, half[2]], own, number))
+        parts.append(Part(kind, body, at + np.array([0, 0, half[2]]), own, number))
         for _ in range(int(rng.integers(1, 6))):
             limb = size * np.array([0.1, 0.1, 0.4]) * rng.uniform(0.5, 1.6, 3)
             offset = turn @ (half * rng.uniform(-0.9, 0.9, 3)) + [0, 0, half[2]]
@@ -206,9 +208,10 @@ def scene(rng: Rng) -> tuple[Array, Array]:
             continue
         p = o[hit] + t[hit, None] * d[hit]
         local = (p - part.origin) @ inverse.T
-        u, v = (local[:, 0], local[:, 1]) if part.kind == "box" else (np.arctan2(local[:, 1], local[:, 0]) / 3.14, local[:, 2])
+        x, y, z = local.T
+        u, v = (x, y) if part.kind == "box" else (np.arctan2(y, x) / 3.14, z)
         depth[hit], normal[hit], labels[hit] = t[hit], n[hit], part.number
-        colour[hit] = _lookup(skins[part.skin], u / 2 + 0.5 * local[:, 2] * (part.kind == "box") + 7, v / 2 + 7)
+        colour[hit] = _lookup(skins[part.skin], u / 2 + 0.5 * z * (part.kind == "box") + 7, v / 2 + 7)
     return _shade(rng, parts, o + np.minimum(depth, 100)[:, None] * d, d, normal, colour), labels.reshape(SIZE, SIZE)
 
 

@@ -68,7 +68,8 @@ def composed(rng: Rng) -> tuple[Array, Array]:
                 height = ndi.gaussian_filter(part.astype(np.float32), 2 + radius / rng.uniform(3, 10))
                 gy, gx = np.gradient(height)
                 angle = rng.uniform(0, 6.28)
-                fill = fill * (0.6 + 0.5 * height + rng.uniform(2, 12) * (gx * np.cos(angle) + gy * np.sin(angle)))[..., None]
+                slope = gx * np.cos(angle) + gy * np.sin(angle)
+                fill = fill * (0.6 + 0.5 * height + rng.uniform(2, 12) * slope)[..., None]
             soft = ndi.gaussian_filter(part.astype(np.float32), 0.6)[..., None]
             image = image + (fill - image) * soft
         labels[whole] = number

@@ -102,7 +102,7 @@ def batch_loss(run: Run, pool: Pool, windows: int, prompts: int) -> Tensor:
 
 
 def _shown(rng: np.random.Generator, logits: Tensor, scores: Tensor, target: Tensor, turn: int) -> Tensor:
-    """The mask that the user sees: after one prompt the best of three as foretold (or in truth), then the single one."""
+    """What the user sees: after one prompt the best of three as foretold (or in truth), then the single mask."""
     if turn > 0:
         return logits[:, 0]
     judge = losses.iou(logits, target) if rng.random() < 0.25 else scores

@@ -77,10 +77,8 @@ def read_nuclei(root: Path, name: str) -> tuple[Array, Array]:
 
 def _choose_scale(rng: Rng, extent: float, shape: tuple[int, int]) -> float:
     """Window pixels per picture pixel, so that the object spans from some 12 to 240 of the window's 256 pixels."""
-    if rng.random() < 0.6:
-        span = rng.uniform(45, 140)
-    else:
-        span = float(np.exp(rng.uniform(np.log(12), np.log(240))))
+    often, any_size = rng.uniform(45, 140), float(np.exp(rng.uniform(np.log(12), np.log(240))))
+    span = often if rng.random() < 0.6 else any_size
     return float(np.clip(span / extent, 0.9 * SIDE / max(shape), 8.0))
 
 

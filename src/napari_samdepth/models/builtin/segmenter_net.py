@@ -77,7 +77,7 @@ class InvertedResidual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(y)))
-        return x + y if self.residual else y
+        return cast(Tensor, x + y if self.residual else y)
 
 
 class Trunk(nn.Module):
@@ -156,7 +156,7 @@ class SmallImageEncoder(nn.Module):
 
 
 def _heads(x: Tensor, count: int) -> Tensor:
-    return x.unflatten(-1, (count, -1)).transpose(1, 2)
+    return cast(Tensor, x.unflatten(-1, (count, -1))).transpose(1, 2)
 
 
 def _attend(layer: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

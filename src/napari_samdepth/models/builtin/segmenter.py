@@ -1,0 +1,359 @@
+"""The built-in segmenter behind the `Segmenter` protocol: a small network that looks again where the click is.
+
+The embedding holds the image and the whole view. A click is decoded in a first view; the object's size there tells
+at which zoom to look again, so that small objects in large images are seen as large as the network needs them
+(coarse to fine, as in foveated vision). Views are encoded when a click needs them and kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samdepth.core.candidates import MASK_THRESHOLD, Candidates, Patch
+from napari_samdepth.core.coords import box_to_xyxy, points_to_xy
+from napari_samdepth.core.prompts import Prompts
+from napari_samdepth.core.resample import Frame, logits_in_box, positive_box
+from napari_samdepth.models.checkpoint import fingerprint, read_weights
+from napari_samdepth.models.device import (
+    Device,
+    choose_device,
+    cpu_after_out_of_memory,
+    is_out_of_memory,
+    torch_module,
+)
+from napari_samdepth.models.inputs import checked_rgb, frozen, silent
+from napari_samdepth.models.protocols import Embedding, ModelError, Report
+
+if TYPE_CHECKING:
+    from napari_samdepth.models.builtin.segmenter_views import View
+
+WEIGHTS = Path(__file__).with_name("segmenter.safetensors")
+CANVAS = 512
+KEPT_VIEWS = 48
+KEPT_MASKS = 64
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Foveation:
+    """How views are chosen; sizes in image pixels, found on validation images.
+
+    Attributes
+    ----------
+    start
+        Side of the view that a first click is decoded in.
+    least
+        Side of the smallest window.
+    span
+        Side of the wanted window over the object's longer side.
+    enough
+        Look again only where the wanted window is smaller than this share of the present one.
+    looks
+        Most views decoded for one prompt.
+    """
+
+    start: int = 512
+    least: int = 48
+    span: float = 2.6
+    enough: float = 0.7
+    looks: int = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One decode: the view, its logits (4, 128, 128) with the single mask first, and their foretold IoU (4,)."""
+
+    view: View
+    logits: Any
+    scores: Any
+    several: bool
+
+    @property
+    def offered(self) -> slice:
+        """Which of the four masks are offered."""
+        return slice(1, 4) if self.several else slice(0, 1)
+
+    @property
+    def best(self) -> int:
+        """Index of the offered mask with the highest foretold IoU."""
+        first = 1 if self.several else 0
+        return first + int(self.scores[self.offered].argmax())
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The best mask (128, 128)."""
+        mask: NDArray[np.bool_] = (self.logits[self.best] > MASK_THRESHOLD).cpu().numpy()
+        return mask
+
+
+@dataclass(frozen=True, eq=False)
+class ViewCandidates(Candidates):
+    """Candidates that were decoded in a window: `patch` reads the window's logits, finer than the canvas.
+
+    Attributes
+    ----------
+    view
+        The window.
+    fine
+        (n, 128, 128) float32, its logits.
+    """
+
+    view: View
+    fine: NDArray[np.float32]
+
+    def patch(self, index: int | None = None) -> Patch:
+        """Return mask `index` (the best if None) inside the box that it can touch, at image resolution."""
+        logits = self.fine[self.best if index is None else index]
+        box = positive_box(logits, self.view.frame, MASK_THRESHOLD)
+        if box is None:
+            return Patch(np.zeros((0, 0), dtype=bool), (0, 0))
+        inside = logits_in_box(logits, self.view.frame, box) > MASK_THRESHOLD
+        return Patch(inside, (box[0] + self.view.top, box[1] + self.view.left))
+
+
+def load_builtin(device: str | None = None, report: Report | None = None, weights: Path = WEIGHTS) -> BuiltinSegmenter:
+    """Return the built-in segmenter.
+
+    Parameters
+    ----------
+    device
+        As in `choose_device`.
+    report
+        Told how far loading is.
+    weights
+        A safetensors file; the one that ships with the package unless said otherwise.
+
+    Raises
+    ------
+    ModelError
+        If the weights cannot be read or do not fit.
+    """
+    tell = report or silent
+    chosen = choose_device(device)
+    tell(0.0, "reading the built-in segmenter")
+    state = {name: value.float() for name, value in read_weights(weights).items()}
+    from napari_samdepth.models.builtin.segmenter_net import build
+
+    sam = build()
+    try:
+        sam.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"{weights} does not fit the built-in segmenter; install the package again.") from error
+    segmenter = BuiltinSegmenter(sam.requires_grad_(False), f"builtin:{fingerprint(weights)}", chosen)
+    tell(1.0, "the built-in segmenter is ready")
+    return segmenter
+
+
+class BuiltinSegmenter:
+    """The small network behind the `Segmenter` protocol.
+
+    Parameters
+    ----------
+    sam
+        What `segmenter_net.build` gives, with weights, in eval mode.
+    model
+        Identity of the weights; part of every embedding.
+    device
+        Where to run.
+    foveation
+        How views are chosen.
+    """
+
+    def __init__(self, sam: Any, model: str, device: Device, foveation: Foveation | None = None) -> None:
+        self._sam = sam.to(device.name)
+        self._model = model
+        self._device = device
+        self.foveation = foveation or Foveation()
+        self._views: weakref.WeakKeyDictionary[Embedding, OrderedDict[View, Any]] = weakref.WeakKeyDictionary()
+        self._given: OrderedDict[bytes, tuple[View, NDArray[np.float32]]] = OrderedDict()
+        self._positions: Any = None
+
+    @property
+    def name(self) -> str:
+        """Catalog name."""
+        return "builtin"
+
+    @property
+    def model(self) -> str:
+        """Architecture and fingerprint of the weights."""
+        return self._model
+
+    @property
+    def device(self) -> str:
+        """Torch device in use."""
+        return self._device.name
+
+    @property
+    def device_reason(self) -> str:
+        """One sentence: why this device."""
+        return self._device.reason
+
+    @property
+    def sam(self) -> Any:
+        """The network itself, a `segment_anything` Sam with 256 x 256 inputs."""
+        return self._sam
+
+    def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
+        """Return the embedding of `rgb`, uint8 (H, W, 3): the image and its whole view.
+
+        Raises
+        ------
+        ModelError
+            If the image has another form.
+        Cancelled
+            If `report` raises it.
+        """
+        from napari_samdepth.models.builtin.segmenter_views import View
+
+        tell = report or silent
+        image = checked_rgb(rgb).copy()
+        image.flags.writeable = False
+        view = View.whole((image.shape[0], image.shape[1]))
+        tell(0.0, "encoding")
+        features = self._with_fallback("encoding", lambda: self._encoded(image, view))
+        tell(1.0, "encoded")
+        return Embedding(
+            features={"image": frozen(features[0].cpu().numpy()), "rgb": image},
+            image_shape=view.image_shape,
+            input_size=view.valid,
+            model=self._model,
+        )
+
+    def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool | None = None) -> Candidates:
+        """Return masks for the prompts, as `Segmenter.decode` says.
+
+        `Prompts.mask` is one of the logits of an earlier decode, or any logits (h, w) stretched over the whole image.
+
+        Raises
+        ------
+        ModelError
+            If the embedding is another model's.
+        """
+        several = prompts.ambiguous if multimask is None else multimask
+        if embedding.model != self._model:
+            raise ModelError(
+                f"This embedding was made by {embedding.model}, not by {self._model}; encode the image again."
+            )
+        from napari_samdepth.models.builtin.segmenter_foveate import look
+
+        found = self._with_fallback("decoding", lambda: look(self, embedding, prompts, several))
+        return self._candidates(found)
+
+    def decode_points(
+        self, embedding: Embedding, view: View, points: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Decode many single clicks in one view, as whole-image segmentation needs it.
+
+        Parameters
+        ----------
+        points
+            (n, 2) (row, col) in image pixels, inside the view.
+
+        Returns
+        -------
+        Logits (n, 3, 128, 128) float32 of the view, and foretold IoU (n, 3).
+        """
+
+        def run() -> tuple[Any, Any]:
+            torch = torch_module()
+            with torch.inference_mode():
+                xy = torch.tensor(points_to_xy(view.points(points)), dtype=torch.float, device=self.device)[:, None]
+                ones = torch.ones((len(points), 1), dtype=torch.int, device=self.device)
+                return self._masks(self._features(embedding, view), (xy, ones), None, None)
+
+        logits, scores = self._with_fallback("decoding", run)
+        return logits[:, 1:].cpu().numpy(), scores[:, 1:].cpu().numpy().astype(np.float64)
+
+    def decode_view(self, embedding: Embedding, view: View, prompts: Prompts, mask: Any, several: bool) -> Look:
+        """Decode the prompts in one view; `mask` is the view's earlier logits (128, 128) as a tensor, or None."""
+        torch = torch_module()
+        with torch.inference_mode():
+            points = box = None
+            if len(prompts.points):
+                xy = torch.tensor(points_to_xy(view.points(prompts.points)), dtype=torch.float, device=self.device)
+                points = xy[None], torch.tensor(prompts.labels, dtype=torch.int, device=self.device)[None]
+            if prompts.box is not None:
+                corners = view.points(prompts.box.reshape(2, 2)).reshape(4)
+                box = torch.tensor(box_to_xyxy(corners), dtype=torch.float, device=self.device)[None]
+            if mask is not None:
+                mask = mask.to(self.device).clamp(-32, 32)[None, None]
+            logits, scores = self._masks(self._features(embedding, view), points, box, mask)
+            return Look(view, logits[0], scores[0], several)
+
+    def recall(self, mask: NDArray[np.float32]) -> tuple[View, NDArray[np.float32]] | None:
+        """Return the view and the fine logits that a canvas given out by this segmenter stands for, if it is one."""
+        return self._given.get(_digest(mask))
+
+    def _masks(self, features: Any, points: Any, box: Any, mask: Any) -> tuple[Any, Any]:
+        encoder = self._sam.prompt_encoder
+        if self._positions is None:
+            self._positions = encoder.get_dense_pe()
+        sparse, dense = encoder(points=points, boxes=box, masks=mask)
+        result: tuple[Any, Any] = self._sam.mask_decoder.predict_masks(features, self._positions, sparse, dense)
+        return result
+
+    def _features(self, embedding: Embedding, view: View) -> Any:
+        """Return the features (1, 256, 32, 32) of a view, from the embedding, the kept ones, or encoded now."""
+        kept = self._views.setdefault(embedding, OrderedDict())
+        if view not in kept:
+            if view.side == max(view.image_shape):
+                torch = torch_module()
+                kept[view] = torch.tensor(embedding.features["image"], device=self.device)[None]
+            else:
+                kept[view] = self._encoded(embedding.features["rgb"], view)
+        kept.move_to_end(view)
+        while len(kept) > KEPT_VIEWS:
+            kept.popitem(last=False)
+        return kept[view]
+
+    def _encoded(self, rgb: NDArray[np.uint8], view: View) -> Any:
+        torch = torch_module()
+        with torch.inference_mode():
+            pixels = view.pixels(rgb).to(self.device)
+            return self._sam.image_encoder(((pixels - self._sam.pixel_mean) / self._sam.pixel_std)[None])
+
+    def _candidates(self, found: Look) -> ViewCandidates:
+        from napari_samdepth.models.builtin.segmenter_views import to_canvas
+
+        shape = found.view.image_shape
+        factor = min(1.0, CANVAS / max(shape))
+        canvas = tuple(max(1, round(n * factor)) for n in shape)
+        fine = found.logits[found.offered].cpu()
+        logits = to_canvas(fine, found.view, (canvas[0], canvas[1])).numpy()
+        for coarse, detail in zip(logits, fine.numpy(), strict=True):
+            self._given[_digest(coarse)] = found.view, detail
+        while len(self._given) > KEPT_MASKS:
+            self._given.popitem(last=False)
+        return ViewCandidates(
+            logits=frozen(logits),
+            scores=found.scores[found.offered].cpu().numpy().astype(np.float64),
+            frame=Frame.whole(shape, (canvas[0], canvas[1])),
+            view=found.view,
+            fine=frozen(fine.numpy()),
+        )
+
+    def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
+        try:
+            return run()
+        except RuntimeError as error:
+            if not (self._device.is_gpu and is_out_of_memory(error)):
+                raise
+        self._device = cpu_after_out_of_memory(self._device, doing)
+        self._sam.to("cpu")
+        self._positions = None
+        self._views.clear()
+        return run()
+
+
+def _digest(logits: NDArray[np.float32]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(logits).tobytes(), digest_size=16).digest()
