@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.transform import resize
 
 Box = tuple[int, int, int, int]
 """(row_min, col_min, row_max, col_max), half open, in pixels."""
@@ -84,7 +85,10 @@ def _blend(
 
 
 def resize_box(
-    values: NDArray[np.float32], source_shape: tuple[int, int], target_shape: tuple[int, int], box: Box,
+    values: NDArray[np.float32],
+    source_shape: tuple[int, int],
+    target_shape: tuple[int, int],
+    box: Box,
     origin: tuple[int, int] = (0, 0),
 ) -> NDArray[np.float32]:
     """Return the part `box` of `values` resized bilinearly from `source_shape` to `target_shape`.
@@ -169,3 +173,28 @@ def logits_in_box(logits: NDArray[np.float32], frame: Frame, box: Box) -> NDArra
     low_col, high_col = _source_range(frame.valid_size[1], frame.image_shape[1], col_min, col_max)
     middle = resize_box(logits, canvas_shape, frame.input_size, (low_row, low_col, high_row, high_col))
     return resize_box(middle, frame.valid_size, frame.image_shape, box, origin=(low_row, low_col))
+
+
+def mask_to_logits(
+    mask: NDArray[np.bool_], frame: Frame, canvas_shape: tuple[int, ...], strength: float = 8.0
+) -> NDArray[np.float32]:
+    """Return logits of `canvas_shape` that stand for a mask, to be fed to a decoder: the way back of a frame.
+
+    Parameters
+    ----------
+    mask
+        (H, W) bool, of the frame's image shape.
+    frame
+        How the canvas covers the image.
+    canvas_shape
+        (h, w) of the canvas.
+    strength
+        Logit of a canvas cell that the mask covers wholly; one that it does not touch gets minus that.
+    """
+    height, width = canvas_shape
+    rows = max(round(height * frame.valid_size[0] / frame.input_size[0]), 1)
+    cols = max(round(width * frame.valid_size[1] / frame.input_size[1]), 1)
+    share = resize(mask.astype(np.float32), (rows, cols), order=1, anti_aliasing=True)
+    canvas = np.full((height, width), -strength, dtype=np.float32)
+    canvas[:rows, :cols] = (2 * share - 1) * strength
+    return canvas

@@ -87,9 +87,9 @@ def load_depth_estimator(
     """
     entry, path = _resolve(name_or_path, "depth", report, download)
     if entry is not None and entry.ships:
-        from napari_samdepth.models.builtin.depth_builtin import load as load_builtin
+        from napari_samdepth.models.builtin.depth_builtin import BuiltinDepth
 
-        return load_builtin(device)
+        return BuiltinDepth(device)
     assert path is not None
     from napari_samdepth.models.depth import load_depth
 

@@ -1,0 +1,40 @@
+"""What a panel can offer: models, with what is said of them, and whether their weights are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from napari_samdepth.models import catalog, download
+from napari_samdepth.models.device import choose_device
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """One model in a list: its name, a short title, a tooltip, and whether it can be used without a download."""
+
+    name: str
+    title: str
+    tooltip: str
+    present: bool
+    size: int
+
+
+def model_choices(task: Literal["segment", "depth"]) -> tuple[ModelChoice, ...]:
+    """Return the models for a task, those that ship with the package first."""
+    choices = []
+    for entry in catalog.entries(task):
+        present = entry.ships or download.status(entry.name).present
+        where = "" if present else f" Not downloaded yet ({entry.size / 1e6:,.0f} MB)."
+        choices.append(
+            ModelChoice(
+                entry.name, entry.title, f"{entry.good_for} Licence: {entry.licence}.{where}", present, entry.size
+            )
+        )
+    return tuple(choices)
+
+
+def device_text() -> tuple[str, str]:
+    """Return the device that models will run on, and why. Loads torch: call it from the lane."""
+    device = choose_device()
+    return device.name, device.reason

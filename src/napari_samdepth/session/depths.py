@@ -1,0 +1,177 @@
+"""Depth layers of a session: made by a model or named by the user, and read out per label."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+
+from napari_samdepth.core.depthmap import DepthKind, DepthMap
+from napari_samdepth.core.readout import depth_readout, for_features
+from napari_samdepth.models.loading import load_depth_estimator
+from napari_samdepth.session.geometry import LayerError, Shown, shown_plane
+from napari_samdepth.session.jobs import Lane
+from napari_samdepth.session.layers import (
+    METADATA_KEY,
+    depth_layer_for,
+    depth_on_grid,
+    fill_depth,
+    plane_view,
+    read_plane,
+    write_features,
+)
+from napari_samdepth.session.state import SessionState
+
+if TYPE_CHECKING:
+    from napari_samdepth.models.protocols import DepthEstimator, Report
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class DepthLayer:
+    """An Image layer together with what its values mean."""
+
+    layer: Image
+    kind: DepthKind
+    unit: str | None
+    source: str
+
+    @property
+    def text(self) -> str:
+        """Kind, unit and source in words."""
+        unit = self.unit or ("relative, no unit" if self.kind == "inverse" else "no unit")
+        return f"{self.kind} · {unit} · {self.source}"
+
+
+class Depths:
+    """Makes depth layers, remembers which one readouts use, and reads them out."""
+
+    def __init__(self, viewer: ViewerModel, lane: Lane, state: SessionState, fail: Callable[[Exception], None]) -> None:
+        """`fail` shows an error to the user."""
+        self._viewer = viewer
+        self._lane = lane
+        self._state = state
+        self._fail = fail
+        self._estimators: dict[str, DepthEstimator] = {}
+        self.known: list[DepthLayer] = []
+        self.active: DepthLayer | None = None
+        self._plane: tuple[tuple[Any, ...], DepthMap] | None = None
+
+    def add(self, image: Image, model: str) -> None:
+        """Estimate the depth of the shown plane of `image` on the lane and put it into a depth layer."""
+        source = read_plane(image, self._viewer)
+
+        def work(report: Report) -> tuple[DepthEstimator, DepthMap]:
+            estimator = self._estimators.get(model)
+            if estimator is None:
+                report(0.0, f"loading {model}")
+                estimator = load_depth_estimator(model, report=report)
+                self._estimators[model] = estimator
+            report(0.1, f"estimating depth on {estimator.device}")
+            return estimator, estimator.estimate(source.render().rgb, report)
+
+        def done(result: tuple[DepthEstimator, DepthMap]) -> None:
+            estimator, depth = result
+            if image in self._viewer.layers:
+                self._place(image, source.shown, depth)
+                self._state.message = f"Depth by {estimator.name} on {estimator.device}."
+
+        self._state.task, self._state.progress = "depth", 0.0
+        self._lane.submit("depth", work, done, self._fail)
+
+    def use(self, layer: Image, kind: DepthKind, unit: str | None = None) -> None:
+        """Let an Image layer of the user serve as depth.
+
+        Raises
+        ------
+        LayerError
+            If the layer is a colour image.
+        """
+        if layer.rgb:
+            raise LayerError(f"“{layer.name}” is a colour image; choose an image with one value per pixel as depth.")
+        self._activate(DepthLayer(layer, kind, unit, layer.name))
+
+    def find(self, layer: Image) -> DepthLayer:
+        """Return what is known of a depth layer; one that carries our metadata is known (after a reload, too)."""
+        for known in self.known:
+            if known.layer is layer:
+                return known
+        noted = layer.metadata.get(METADATA_KEY)
+        if isinstance(noted, dict) and "kind" in noted:
+            return DepthLayer(layer, cast("DepthKind", noted["kind"]), noted.get("unit"), str(noted.get("source", "")))
+        raise LayerError(f"Say first what “{layer.name}” measures: in Depth, choose its kind and unit.")
+
+    def forget(self, layer: Any) -> None:
+        """A layer was removed: stop using it."""
+        self.known = [known for known in self.known if known.layer is not layer]
+        if self.active is not None and self.active.layer is layer:
+            self.active = None
+            self._state.depth_layer = self._state.depth_text = ""
+            self._state.live = {}
+            if self.known:
+                self._activate(self.known[-1])
+
+    def on_plane(self, image: Image, shown: Shown) -> DepthMap | None:
+        """Return the active depth on the grid of an image's plane, None where there is none."""
+        if self.active is None:
+            return None
+        key = (self.active, id(self.active.layer.data), image, shown)
+        if self._plane is not None and all(a is b or a == b for a, b in zip(self._plane[0], key, strict=True)):
+            return self._plane[1]
+        try:
+            depth = self._map(self.active, image, shown)
+        except LayerError:
+            return None
+        self._plane = (key, depth)
+        return depth
+
+    def readout(self, labels: Labels, depth: Image | None) -> pd.DataFrame:
+        """Return one row per label of the shown plane and write it into the layer's features.
+
+        Raises
+        ------
+        LayerError
+            If there is no depth layer, or no plane of one of the two is shown.
+        """
+        known = self.find(depth) if depth is not None else self.active
+        if known is None:
+            raise LayerError("There is no depth to read; add depth first, or name a layer that holds it.")
+        shown = shown_plane(labels, self._viewer.dims)
+        if labels.multiscale:
+            raise LayerError(f"“{labels.name}” is multiscale; give the readout an in-memory Labels layer.")
+        table = depth_readout(plane_view(labels, shown), self._map(known, labels, shown))
+        write_features(labels, for_features(table))
+        return table
+
+    def _map(self, known: DepthLayer, target: Image | Labels, shown: Shown) -> DepthMap:
+        return depth_on_grid(known.layer, known.kind, known.unit, known.source, target, shown, self._viewer)
+
+    def _place(self, image: Image, shown: Shown, depth: DepthMap) -> None:
+        """Fill the slice of the layer made for this image before, or make one, above the image and below the masks."""
+        for known in self.known:
+            made_for = known.layer.metadata.get(METADATA_KEY, {}).get("image")
+            if made_for == image.unique_id and not image.multiscale:
+                fill_depth(known.layer, shown, depth)
+                self._plane = None
+                self._activate(DepthLayer(known.layer, depth.kind, depth.unit, depth.source))
+                return
+        layer = depth_layer_for(image, shown, depth)
+        layer.metadata[METADATA_KEY]["image"] = image.unique_id
+        selected = self._viewer.layers.selection.active
+        position = next(at for at, other in enumerate(self._viewer.layers) if other is image)
+        self._viewer.layers.insert(position + 1, layer)
+        if selected is not None:
+            self._viewer.layers.selection.active = selected
+        self._activate(DepthLayer(layer, depth.kind, depth.unit, depth.source))
+
+    def _activate(self, known: DepthLayer) -> None:
+        self.known = [other for other in self.known if other.layer is not known.layer] + [known]
+        self.active = known
+        self._state.depth_layer = known.layer.name
+        self._state.depth_text = known.text

@@ -1,0 +1,90 @@
+"""Loading segmenters and encoding planes on the lane; what was encoded before is kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari.layers import Image
+
+from napari_samdepth.models.loading import load_segmenter
+from napari_samdepth.session.geometry import Shown
+from napari_samdepth.session.jobs import Lane
+from napari_samdepth.session.layers import PlaneSource
+from napari_samdepth.session.state import SessionState
+
+if TYPE_CHECKING:
+    from napari_samdepth.models.protocols import Embedding, Report, Segmenter
+
+EMBEDDINGS_KEPT = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """An encoded plane: the image it was read from, where it lies there, and by which model."""
+
+    image: Image
+    shown: Shown
+    model: str
+    segmenter: Segmenter
+    embedding: Embedding
+
+
+class Encoding:
+    """The segmenters and embeddings of a session. `current` is the plane that clicks are answered on."""
+
+    def __init__(self, lane: Lane, state: SessionState, fail: Callable[[Exception], None]) -> None:
+        """`fail` shows an error to the user."""
+        self._lane = lane
+        self._state = state
+        self._fail = fail
+        self._segmenters: dict[str, Segmenter] = {}
+        self._embeddings: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
+        self.current: Encoded | None = None
+
+    def request(self, image: Image, source: PlaneSource, model: str, done: Callable[[], None]) -> None:
+        """Encode a plane on the lane and make it `current`; a newer request makes this one void."""
+        self.current = None
+        self._state.phase = "busy"
+        self._state.task, self._state.progress = f"loading {model}", 0.0
+
+        def work(report: Report) -> Encoded:
+            segmenter = self._segmenter(model, report)
+            return Encoded(image, source.shown, model, segmenter, self._embedding(segmenter, source, report))
+
+        def finish(encoded: Encoded) -> None:
+            self.current = encoded
+            self._state.device = encoded.segmenter.device
+            self._state.device_reason = encoded.segmenter.device_reason
+            self._state.phase = "ready"
+            done()
+
+        self._lane.submit("embed", work, finish, self._fail)
+
+    def drop(self) -> None:
+        """Forget the current plane and any request under way."""
+        self._lane.cancel("embed")
+        self.current = None
+
+    def instant(self, model: str) -> bool:
+        """Whether encoding with this model is quick enough to be done unasked when the slice changes."""
+        return model == "builtin" and model in self._segmenters
+
+    def _segmenter(self, model: str, report: Report) -> Segmenter:
+        if model not in self._segmenters:
+            report(0.0, f"loading {model}")
+            self._segmenters[model] = load_segmenter(model, report=report)
+        return self._segmenters[model]
+
+    def _embedding(self, segmenter: Segmenter, source: PlaneSource, report: Report) -> Embedding:
+        report(0.0, f"encoding on {segmenter.device}")
+        plane = source.render()
+        key = (segmenter.model, plane.key)
+        if key not in self._embeddings:
+            self._embeddings[key] = segmenter.encode(plane.rgb, report)
+        self._embeddings.move_to_end(key)
+        while len(self._embeddings) > EMBEDDINGS_KEPT:
+            self._embeddings.popitem(last=False)
+        return self._embeddings[key]

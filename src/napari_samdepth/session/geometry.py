@@ -1,0 +1,189 @@
+"""Where the plane that a viewer shows lies in a layer's data, and how planes of two layers map onto each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from napari.components import Dims, ViewerModel
+from napari.layers import Image, Labels, Layer
+from numpy.typing import NDArray
+
+from napari_samdepth.core.plane import fitting_level
+
+
+class LayerError(ValueError):
+    """A layer cannot be used as asked; the message is one sentence that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The 2-D plane of a layer that a viewer shows.
+
+    Attributes
+    ----------
+    rows_axis, cols_axis
+        Data axes that run down and across the plane.
+    point
+        For each data axis, the shown position in data pixels (unused for the two plane axes).
+    shape
+        (H, W) of the plane in plane pixels.
+    step
+        Data pixels (of the full resolution) per plane pixel, down and across; above 1 for coarse multiscale levels.
+    level
+        Multiscale level that the plane is read from, 0 otherwise.
+    """
+
+    rows_axis: int
+    cols_axis: int
+    point: tuple[int, ...]
+    shape: tuple[int, int]
+    step: tuple[float, float] = (1.0, 1.0)
+    level: int = 0
+
+    @property
+    def slice_key(self) -> tuple[int, ...]:
+        """What identifies the shown slice: the two plane axes and the positions along the others."""
+        plane = (self.rows_axis, self.cols_axis)
+        return (*plane, *(at for axis, at in enumerate(self.point) if axis not in plane))
+
+    def index(self, factors: tuple[float, ...] | None = None) -> tuple[int | slice, ...]:
+        """Return the index that takes the plane out of the data; `factors` divide positions for a coarse level."""
+        plane = (self.rows_axis, self.cols_axis)
+        scale = factors or (1.0,) * len(self.point)
+        return tuple(slice(None) if axis in plane else int(at / scale[axis]) for axis, at in enumerate(self.point))
+
+    def take(self, data: Any, factors: tuple[float, ...] | None = None) -> Any:
+        """Return the plane of `data` as (H, W) or (H, W, channels): a view where `data` allows it."""
+        plane = data[self.index(factors)]
+        return plane.swapaxes(0, 1) if self.rows_axis > self.cols_axis else plane
+
+    def to_data(self, points_rc: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return plane points (n, 2) as data points (n, ndim) of the full resolution."""
+        out = np.tile(np.asarray(self.point, dtype=np.float64), (len(points_rc), 1))
+        for column, axis in enumerate((self.rows_axis, self.cols_axis)):
+            out[:, axis] = (points_rc[:, column] + 0.5) * self.step[column] - 0.5
+        return out
+
+    def from_data(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return data points (n, ndim) of the full resolution as plane points (n, 2), whatever slice they lie in."""
+        pairs = [
+            (points[:, axis] + 0.5) / self.step[column] - 0.5
+            for column, axis in enumerate((self.rows_axis, self.cols_axis))
+        ]
+        return np.stack(pairs, axis=1)
+
+    def holds(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return for data points (n, ndim) whether they lie in this slice (n,) bool."""
+        plane = (self.rows_axis, self.cols_axis)
+        others = [axis for axis in range(len(self.point)) if axis not in plane]
+        at = np.asarray(self.point, dtype=np.float64)
+        return np.asarray((np.abs(points[:, others] - at[others]) <= 0.5).all(axis=1))
+
+    def full_index(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
+        """Return plane pixels (rows, cols) of the full resolution as an index into n-D data."""
+        index = [np.full(len(rows), at, dtype=np.intp) for at in self.point]
+        index[self.rows_axis], index[self.cols_axis] = rows, cols
+        return tuple(index)
+
+
+def shown_plane(layer: Image | Labels, dims: Dims, max_side: int | None = None) -> Shown:
+    """Return the plane of `layer` that a viewer with these `dims` shows.
+
+    Parameters
+    ----------
+    layer
+        An Image or Labels layer.
+    dims
+        The viewer's dims.
+    max_side
+        For multiscale layers: the longest side in pixels that the level to read may have; the full resolution if
+        None.
+
+    Raises
+    ------
+    LayerError
+        If the view is in 3-D, or shows no plane of the layer.
+    """
+    if dims.ndisplay != 2:
+        raise LayerError("The view is in 3-D; switch it to 2-D (Ctrl+Y) to click on an image.")
+    extra = dims.ndim - layer.ndim
+    rows_axis, cols_axis = (axis - extra for axis in dims.displayed)
+    if rows_axis < 0 or cols_axis < 0:
+        raise LayerError(f"The view shows no plane of “{layer.name}”; roll the axes back until it is seen.")
+    shapes = [level.shape for level in layer.data] if layer.multiscale else [layer.data.shape]
+    full = shapes[0]
+    at = np.round(np.asarray(layer.world_to_data(dims.point), dtype=np.float64)).astype(int)
+    for axis in range(layer.ndim):
+        if axis not in (rows_axis, cols_axis) and not 0 <= at[axis] < full[axis]:
+            raise LayerError(f"“{layer.name}” has nothing at the shown slice; move the slider to a slice it has.")
+    level = 0
+    if layer.multiscale and max_side is not None:
+        level = fitting_level([(shape[rows_axis], shape[cols_axis]) for shape in shapes], max_side)
+    shape = shapes[level]
+    return Shown(
+        rows_axis=rows_axis,
+        cols_axis=cols_axis,
+        point=tuple(int(value) for value in at),
+        shape=(int(shape[rows_axis]), int(shape[cols_axis])),
+        step=(full[rows_axis] / shape[rows_axis], full[cols_axis] / shape[cols_axis]),
+        level=level,
+    )
+
+
+def points_to_plane(
+    points: NDArray[np.float64], layer: Layer, target: Layer, shown: Shown, dims: Dims
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return data points of `layer` in plane pixels of `target`, and which of them lie in the shown slice.
+
+    Parameters
+    ----------
+    points
+        (n, layer.ndim) in data pixels.
+    layer
+        The layer that they belong to.
+    target
+        The layer whose plane `shown` is.
+    shown
+        The plane.
+    dims
+        The viewer's dims; they place layers of fewer dimensions than the viewer.
+
+    Returns
+    -------
+    (n, 2) float64 (row, col) in plane pixels, and (n,) bool.
+    """
+    if len(points) == 0:
+        return np.zeros((0, 2)), np.zeros(0, dtype=bool)
+    data = np.array([_carry(point, layer, target, dims) for point in points], dtype=np.float64)
+    return shown.from_data(data), shown.holds(data)
+
+
+def plane_affine(
+    source: Layer, source_shown: Shown, target: Layer, target_shown: Shown, dims: Dims
+) -> NDArray[np.float64]:
+    """Return the (2, 3) matrix that takes (row, col, 1) in the source's plane to (row, col) in the target's."""
+    corners = source_shown.to_data(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    mapped, _ = points_to_plane(corners, source, target, target_shown, dims)
+    matrix = np.stack([mapped[1] - mapped[0], mapped[2] - mapped[0], mapped[0]], axis=1)
+    return np.asarray(np.round(matrix, 9))
+
+
+def _carry(point: NDArray[np.float64], layer: Layer, target: Layer, dims: Dims) -> NDArray[np.float64]:
+    """Return one data point of `layer` in data pixels of `target`, through the world."""
+    world = np.asarray(dims.point, dtype=np.float64).copy()
+    own = np.asarray(layer.data_to_world(point), dtype=np.float64)
+    world[len(world) - len(own) :] = own
+    return np.asarray(target.world_to_data(world), dtype=np.float64)
+
+
+def centre_on(labels: Labels, label: int, viewer: ViewerModel) -> None:
+    """Move the camera to the centre of a label of the shown plane; the zoom stays."""
+    shown = shown_plane(labels, viewer.dims)
+    rows, cols = np.nonzero(np.asarray(shown.take(labels.data)) == label)
+    if rows.size:
+        centre = shown.to_data(np.array([[rows.mean(), cols.mean()]]))[0]
+        world = np.asarray(labels.data_to_world(centre), dtype=np.float64)
+        down, across = (axis - viewer.dims.ndim for axis in viewer.dims.displayed)
+        viewer.camera.center = (0.0, float(world[down]), float(world[across]))

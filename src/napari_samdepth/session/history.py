@@ -1,0 +1,173 @@
+"""Undo and redo over prompts, masks on offer and accepted labels alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samdepth.core.candidates import Candidates
+from napari_samdepth.core.labelling import LabelPatch
+
+
+@dataclass(frozen=True, eq=False)
+class PromptState:
+    """What the prompt layers hold.
+
+    Attributes
+    ----------
+    points
+        (n, ndim) in data pixels of the Points layer.
+    labels
+        (n,) int64, 1 foreground, 0 background.
+    boxes
+        Each (4, ndim): the corners of a rectangle in data pixels of the Shapes layer.
+    """
+
+    points: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    boxes: tuple[NDArray[np.float64], ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in the layers."""
+        return len(self.points) == 0 and not self.boxes
+
+    def same(self, other: PromptState) -> bool:
+        """Whether both hold the same prompts."""
+        return (
+            np.array_equal(self.points, other.points)
+            and np.array_equal(self.labels, other.labels)
+            and len(self.boxes) == len(other.boxes)
+            and all(np.array_equal(a, b) for a, b in zip(self.boxes, other.boxes, strict=True))
+        )
+
+    def extends(self, earlier: PromptState) -> bool:
+        """Whether this is `earlier` with more points and the same box, so that its mask may be refined."""
+        count = len(earlier.points)
+        head = PromptState(self.points[:count], self.labels[:count], self.boxes)
+        return len(self.points) > count and head.same(earlier)
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """The object being made: its prompts and the masks on offer for them.
+
+    Attributes
+    ----------
+    prompts
+        What the prompt layers hold.
+    slice_key
+        The slice that the candidates belong to.
+    candidates
+        The masks on offer, None until they are decoded.
+    chosen
+        Index of the mask shown.
+    feed
+        (h, w) logits given to the decoder with the prompts, or None.
+    editing
+        Label being refined, 0 if a new one is made.
+    """
+
+    prompts: PromptState
+    slice_key: tuple[int, ...] = ()
+    candidates: Candidates | None = None
+    chosen: int = 0
+    feed: NDArray[np.float32] | None = None
+    editing: int = 0
+
+    @property
+    def logits(self) -> NDArray[np.float32] | None:
+        """Logits of the mask shown."""
+        return None if self.candidates is None else self.candidates.logits[self.chosen]
+
+
+@dataclass(frozen=True, eq=False)
+class Commit:
+    """A change of a Labels layer: the layer object, the plane and what changed there."""
+
+    layer: Any
+    shown: Any
+    change: LabelPatch
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One thing the user did, from `before` to `after`, with the labels it wrote."""
+
+    before: Moment
+    after: Moment
+    commit: Commit | None = None
+
+
+@dataclass
+class History:
+    """Two stacks of steps; beyond `limit` they are forgotten, beyond `recent` their masks are (and decoded anew)."""
+
+    limit: int = 200
+    recent: int = 10
+    _undo: list[Step] = field(default_factory=list)
+    _redo: list[Step] = field(default_factory=list)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step to undo."""
+        return bool(self._undo)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a step to redo."""
+        return bool(self._redo)
+
+    def push(self, step: Step) -> None:
+        """Add what the user just did; what was undone before is gone."""
+        self._undo.append(step)
+        del self._undo[: -self.limit]
+        for position in range(len(self._undo) - self.recent):
+            self._undo[position] = _light(self._undo[position])
+        self._redo.clear()
+
+    def amend(self, old: Moment, new: Moment) -> None:
+        """Replace a moment wherever steps hold it, as its answer comes in later than the step."""
+
+        def swap(step: Step) -> Step:
+            before = new if step.before is old else step.before
+            after = new if step.after is old else step.after
+            return replace(step, before=before, after=after)
+
+        self._undo = [swap(step) for step in self._undo]
+        self._redo = [swap(step) for step in self._redo]
+
+    def undo(self) -> Step | None:
+        """Take back the last step and return it, None if there is none."""
+        return _move(self._undo, self._redo)
+
+    def redo(self) -> Step | None:
+        """Do the last undone step again and return it, None if there is none."""
+        return _move(self._redo, self._undo)
+
+    def keep_commits(self, nothing: Moment) -> None:
+        """Keep only what wrote labels, with `nothing` before and after: the prompts' layers are gone."""
+        self._undo = [Step(nothing, nothing, step.commit) for step in self._undo if step.commit is not None]
+        self._redo = []
+
+
+def _light(step: Step) -> Step:
+    """Return the step without candidates, which can take megabytes each."""
+    if step.before.candidates is None and step.after.candidates is None:
+        return step
+    return replace(
+        step,
+        before=replace(step.before, candidates=None, feed=None),
+        after=replace(step.after, candidates=None, feed=None),
+    )
+
+
+def _move(source: list[Step], target: list[Step]) -> Step | None:
+    if not source:
+        return None
+    step = source.pop()
+    target.append(step)
+    return step

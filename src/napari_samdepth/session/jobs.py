@@ -1,0 +1,206 @@
+"""One lane for the models: work off the main thread, answers on it, and the latest request wins.
+
+Each kind of work carries a generation number. A new request of a kind makes older ones stale: a waiting one is
+dropped, a running one is asked to stop through its `Report`, and an answer that comes late anyway is thrown away.
+Nothing here knows Qt: whoever owns an event loop adds a listener and calls `deliver` from the main thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from napari_samdepth.models.protocols import Cancelled, Report
+
+LOG = logging.getLogger(__name__)
+IDLE_SECONDS = 2.0
+"""How long the thread stays when there is nothing to do (a new one costs the models a new pool of threads)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One request: `work` runs on the lane, then exactly one of `done` and `failed` on the main thread."""
+
+    kind: str
+    generation: int
+    work: Callable[[Report], Any]
+    done: Callable[[Any], None]
+    failed: Callable[[Exception], None]
+    urgent: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """How far the running job of a kind is: `fraction` from 0 to 1 and `text`."""
+
+    kind: str
+    fraction: float
+    text: str
+
+
+class Lane:
+    """A queue with one thread. All public methods may be called from any thread but `deliver`: main thread only."""
+
+    def __init__(self, on_progress: Callable[[Progress], None], on_idle: Callable[[], None]) -> None:
+        """`on_progress` and `on_idle` are called by `deliver`."""
+        self._lock = threading.Condition()
+        self._waiting: deque[Job] = deque()
+        self._running: Job | None = None
+        self._finished: deque[Callable[[], None]] = deque()
+        self._progress: Progress | None = None
+        self._generation: dict[str, int] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._was_busy = False
+        self._on_progress = on_progress
+        self._on_idle = on_idle
+        self._listeners: list[Callable[[], None]] = []
+
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called, from the lane's thread, whenever there is something to deliver."""
+        self._listeners = [*self._listeners, listener]
+
+    def remove_listener(self, listener: Callable[[], None]) -> None:
+        """Stop calling `listener`."""
+        self._listeners = [other for other in self._listeners if other != listener]
+
+    def submit(
+        self,
+        kind: str,
+        work: Callable[[Report], Any],
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+        urgent: bool = False,
+    ) -> None:
+        """Queue `work`; it makes earlier requests of the same kind stale. Urgent work goes before the rest."""
+        with self._lock:
+            if self._closed:
+                return
+            job = Job(kind, self._bump(kind), work, done, failed, urgent)
+            self._waiting.appendleft(job) if urgent else self._waiting.append(job)
+            self._was_busy = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="napari-samdepth models", daemon=True)
+                self._thread.start()
+            self._lock.notify_all()
+
+    def cancel(self, *kinds: str) -> None:
+        """Make every request of these kinds stale (of all kinds if none is named)."""
+        with self._lock:
+            for kind in kinds or tuple(self._generation):
+                self._bump(kind)
+
+    def close(self) -> None:
+        """Cancel everything and let the thread end."""
+        with self._lock:
+            self._closed = True
+            for kind in tuple(self._generation):
+                self._bump(kind)
+            self._finished.clear()
+            self._listeners = []
+            self._lock.notify_all()
+
+    def busy(self, *kinds: str) -> bool:
+        """Whether a live request of these kinds (of any kind if none is named) waits, runs or is undelivered."""
+        with self._lock:
+            if not kinds and self._finished:
+                return True
+            jobs = [*self._waiting, *([self._running] if self._running else [])]
+            return any(self._live(job) and (not kinds or job.kind in kinds) for job in jobs)
+
+    def deliver(self) -> None:
+        """Run the callbacks of finished jobs and report progress. Main thread only."""
+        with self._lock:
+            progress, self._progress = self._progress, None
+        if progress is not None:
+            self._on_progress(progress)
+        while True:
+            with self._lock:
+                if not self._finished:
+                    break
+                callback = self._finished.popleft()
+            callback()
+        if self._was_busy and not self.busy():
+            self._was_busy = False
+            self._on_idle()
+
+    def wait(self, timeout: float) -> bool:
+        """Deliver until nothing is left to do; False where `timeout` seconds were not enough. Main thread only."""
+        end = time.monotonic() + timeout
+        while True:
+            self.deliver()
+            if not self.busy():
+                return True
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            with self._lock:
+                if not self._finished:
+                    self._lock.wait(min(left, 0.1))
+
+    def _bump(self, kind: str) -> int:
+        self._generation[kind] = self._generation.get(kind, 0) + 1
+        self._waiting = deque(job for job in self._waiting if job.kind != kind)
+        return self._generation[kind]
+
+    def _live(self, job: Job) -> bool:
+        return self._generation.get(job.kind) == job.generation
+
+    def _run(self) -> None:
+        while (job := self._next()) is not None:
+            outcome = self._work(job)
+            with self._lock:
+                self._running = None
+                if not self._closed:
+                    self._finished.append(outcome)
+                self._lock.notify_all()
+            self._wake()
+
+    def _next(self) -> Job | None:
+        with self._lock:
+            end = time.monotonic() + IDLE_SECONDS
+            while not self._waiting and not self._closed and time.monotonic() < end:
+                self._lock.wait(end - time.monotonic())
+            if not self._waiting or self._closed:
+                self._thread = None
+                return None
+            self._running = self._waiting.popleft()
+            return self._running
+
+    def _work(self, job: Job) -> Callable[[], None]:
+        """Run one job and return what the main thread is to call."""
+
+        def report(fraction: float, text: str) -> None:
+            with self._lock:
+                if not self._live(job):
+                    raise Cancelled
+                self._progress = Progress(job.kind, fraction, text)
+            self._wake()
+
+        try:
+            result = job.work(report)
+        except Cancelled:
+            return lambda: None
+        except Exception as error:
+            # The user gets one sentence; the log keeps the rest.
+            LOG.debug("%s failed", job.kind, exc_info=True)
+            return self._if_live(job, job.failed, error)
+        return self._if_live(job, job.done, result)
+
+    def _if_live(self, job: Job, callback: Callable[[Any], None], value: Any) -> Callable[[], None]:
+        def call() -> None:
+            with self._lock:
+                live = self._live(job)
+            if live:
+                callback(value)
+
+        return call
+
+    def _wake(self) -> None:
+        for listener in self._listeners:
+            listener()

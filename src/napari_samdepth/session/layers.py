@@ -1,0 +1,298 @@
+"""Reading planes out of napari layers and writing masks and depth into them. Main thread only, but for `render`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_samdepth.core.candidates import Patch
+from napari_samdepth.core.depthmap import DepthKind, DepthMap
+from napari_samdepth.core.labelling import LabelPatch, widened
+from napari_samdepth.core.plane import Limits, Plane, to_rgb
+from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
+
+MAX_SIDE = 4096
+"""Longest side in pixels of a multiscale level that is given to a model."""
+
+METADATA_KEY = "napari-samdepth"
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneSource:
+    """A shown plane not yet computed: taken on the main thread, rendered on the lane.
+
+    Attributes
+    ----------
+    shown
+        Where the plane lies in the layer's data.
+    data
+        (H, W) or (H, W, 3 or 4), a view or a lazy array.
+    rgb
+        Whether the last axis holds colours.
+    limits
+        The layer's contrast limits.
+    gamma
+        The layer's gamma.
+    """
+
+    shown: Shown
+    data: Any
+    rgb: bool
+    limits: Limits
+    gamma: float
+
+    def render(self) -> Plane:
+        """Compute the plane as the user sees it. Any thread."""
+        array = np.asarray(self.data)
+        return Plane(to_rgb(array, contrast_limits=self.limits, gamma=self.gamma, rgb=self.rgb))
+
+
+def read_plane(image: Image, viewer: ViewerModel) -> PlaneSource:
+    """Return the plane of `image` that the viewer shows, not yet computed.
+
+    Raises
+    ------
+    LayerError
+        If no plane of the image is shown, or its values are complex.
+    """
+    shown = shown_plane(image, viewer.dims, MAX_SIDE)
+    low, high = (float(limit) for limit in image.contrast_limits)
+    return PlaneSource(shown, _plane_data(image, shown), bool(image.rgb), (low, high), float(image.gamma))
+
+
+def _plane_data(layer: Image | Labels, shown: Shown) -> Any:
+    if not layer.multiscale:
+        return shown.take(layer.data)
+    level = layer.data[shown.level]
+    factors = tuple(full / part for full, part in zip(layer.data[0].shape, level.shape, strict=True))
+    return shown.take(level, factors[: layer.ndim])
+
+
+def spatial_shape(image: Image | Labels) -> tuple[int, ...]:
+    """Return the full-resolution shape of a layer without its colour axis."""
+    shape = image.data[0].shape if image.multiscale else image.data.shape
+    return tuple(int(size) for size in shape[: image.ndim])
+
+
+def placement(layer: Layer) -> dict[str, Any]:
+    """Return the keyword arguments that put a new layer exactly where `layer` is."""
+    names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+    return {name: getattr(layer, name) for name in names}
+
+
+def new_preview(image: Image) -> Labels:
+    """Return the layer that shows the mask being made: uint8, 1 where the mask is, drawn in cyan."""
+    colours = DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: (0.0, 0.9, 1.0, 1.0)})
+    return Labels(
+        np.zeros(spatial_shape(image), dtype=np.uint8),
+        name="SAM preview",
+        colormap=colours,
+        opacity=0.55,
+        **placement(image),
+    )
+
+
+def new_masks(image: Image) -> Labels:
+    """Return an empty Labels layer on the image's grid, uint16, for accepted masks."""
+    return Labels(np.zeros(spatial_shape(image), dtype=np.uint16), name="SAM masks", **placement(image))
+
+
+def check_writable(labels: Labels) -> None:
+    """Raise LayerError where masks cannot be written into `labels`."""
+    if labels.multiscale or not isinstance(labels.data, np.ndarray):
+        raise LayerError(
+            f"“{labels.name}” is {'multiscale' if labels.multiscale else 'not held in memory'} and cannot be written; "
+            "choose an in-memory Labels layer or let the plugin make one."
+        )
+
+
+def plane_view(labels: Labels, shown: Shown) -> NDArray[Any]:
+    """Return the shown plane of an in-memory Labels layer as a writable view (H, W)."""
+    view: NDArray[Any] = shown.take(labels.data)
+    return view
+
+
+def move_patch(
+    patch: Patch, source: Layer, source_shown: Shown, target: Layer, target_shown: Shown, viewer: ViewerModel
+) -> Patch:
+    """Return a mask of the source's plane on the grid of the target's plane (nearest neighbour)."""
+    matrix = plane_affine(target, target_shown, source, source_shown, viewer.dims)
+    return transform_patch(patch, matrix, target_shown.shape)
+
+
+def transform_patch(patch: Patch, matrix: NDArray[np.float64], shape: tuple[int, int]) -> Patch:
+    """Return `patch` on another grid.
+
+    Parameters
+    ----------
+    patch
+        Mask on the source grid.
+    matrix
+        (2, 3), takes (row, col, 1) of the target grid to the source grid.
+    shape
+        (H, W) of the target grid.
+    """
+    if patch.mask.size == 0 or np.array_equal(matrix, np.eye(2, 3)):
+        return patch
+    row_min, col_min, row_max, col_max = patch.box
+    corners = np.array([[r, c] for r in (row_min - 1, row_max) for c in (col_min - 1, col_max)], dtype=np.float64)
+    inverse = np.linalg.inv(matrix[:, :2])
+    target = (corners - matrix[:, 2]) @ inverse.T
+    low = np.clip(np.floor(target.min(axis=0)).astype(int), 0, shape)
+    high = np.clip(np.ceil(target.max(axis=0)).astype(int) + 1, 0, shape)
+    size = tuple(int(extent) for extent in high - low)
+    if min(size) == 0:
+        return Patch(np.zeros((0, 0), dtype=bool), (0, 0))
+    offset = matrix[:, :2] @ low + matrix[:, 2] - np.array([row_min, col_min])
+    moved = ndimage.affine_transform(
+        patch.mask.astype(np.uint8), matrix[:, :2], offset=offset, output_shape=size, order=0, mode="constant"
+    )
+    return Patch(moved.astype(bool), (int(low[0]), int(low[1])))
+
+
+def write_change(labels: Labels, shown: Shown, change: LabelPatch, revert: bool = False) -> None:
+    """Write (or take back) a change of the shown plane, as one step of the layer's own undo history."""
+    values = change.before if revert else change.after
+    largest = int(values.max(initial=0))
+    dtype = widened(labels.data.dtype, largest)
+    if dtype != labels.data.dtype:
+        labels.data = labels.data.astype(dtype)
+    index = shown.full_index(*change.indices)
+    uniform = len(values) > 0 and bool((values == values[0]).all())
+    value = int(values[0]) if uniform else np.asarray(values, dtype=dtype)
+    # another plugin may have switched on preserve_labels: data_setitem ignores it, and the change respects it itself
+    labels.data_setitem(index, value)
+
+
+def still_there(labels: Labels, shown: Shown, change: LabelPatch, revert: bool) -> bool:
+    """Whether the pixels of a change hold what it wrote (to revert it) or what it found (to apply it again)."""
+    expected = change.after if revert else change.before
+    try:
+        held = labels.data[shown.full_index(*change.indices)]
+    except IndexError:
+        return False
+    return bool(np.array_equal(held, expected))
+
+
+class PreviewWriter:
+    """Draws one mask at a time into the preview layer, touching only what changes."""
+
+    def __init__(self, layer: Labels) -> None:
+        """Draw into `layer`."""
+        self.layer = layer
+        self._drawn: tuple[Shown, Patch] | None = None
+
+    def draw(self, shown: Shown | None, patch: Patch | None) -> None:
+        """Show `patch` (plane pixels of the full resolution) instead of what was drawn before; None clears."""
+        data = self.layer.data
+        if self._drawn is not None:
+            shown_before, before = self._drawn
+            shown_before.take(data)[before.slices][before.mask] = 0
+        self._drawn = None
+        if shown is not None and patch is not None and patch.mask.size:
+            shown.take(data)[patch.slices][patch.mask] = 1
+            self._drawn = (shown, patch)
+        self.layer.refresh()
+
+
+def depth_layer_for(image: Image, shown: Shown, depth: DepthMap) -> Image:
+    """Return a new Image layer that holds `depth` at the shown slice and NaN elsewhere.
+
+    Colours are inferno (perceptually uniform, as is usual for depth) with napari's own colour bar.
+    """
+    shape = spatial_shape(image) if not image.multiscale else tuple(image.data[shown.level].shape[: image.ndim])
+    data = np.full(shape, np.nan, dtype=np.float32)
+    local = Shown(shown.rows_axis, shown.cols_axis, shown.point, shown.shape)
+    local.take(data)[...] = depth.values
+    place = placement(image)
+    if image.multiscale:
+        factor = np.ones(image.ndim)
+        factor[[shown.rows_axis, shown.cols_axis]] = shown.step
+        place["translate"] = np.asarray(image.data_to_world((factor - 1) / 2)) if _plain(image) else image.translate
+        place["scale"] = np.asarray(image.scale) * factor
+    layer = Image(
+        data,
+        name=f"{image.name} depth",
+        colormap="inferno",
+        contrast_limits=depth_limits(depth.values),
+        metadata={METADATA_KEY: {"kind": depth.kind, "unit": depth.unit, "source": depth.source}},
+        **place,
+    )
+    layer.colorbar.visible = True
+    return layer
+
+
+def _plain(layer: Layer) -> bool:
+    """Whether a layer is placed by scale and translate alone."""
+    return bool(np.allclose(layer.rotate, np.eye(layer.ndim)) and np.allclose(layer.affine, np.eye(layer.ndim + 1)))
+
+
+def fill_depth(layer: Image, shown: Shown, depth: DepthMap) -> None:
+    """Write `depth` into the shown slice of a depth layer made before."""
+    Shown(shown.rows_axis, shown.cols_axis, shown.point, shown.shape).take(layer.data)[...] = depth.values
+    noted = {**layer.metadata.get(METADATA_KEY, {}), "kind": depth.kind, "unit": depth.unit, "source": depth.source}
+    layer.metadata = {**layer.metadata, METADATA_KEY: noted}
+    low, high = depth_limits(layer.data)
+    layer.contrast_limits_range = (low, high)
+    layer.contrast_limits = (low, high)
+    layer.refresh()
+
+
+def depth_limits(values: NDArray[np.float32]) -> Limits:
+    """Return (low, high) that show all finite values."""
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if low < high else (low, low + 1.0)
+
+
+def depth_on_grid(
+    depth: Image,
+    kind: DepthKind,
+    unit: str | None,
+    source: str,
+    target: Layer,
+    target_shown: Shown,
+    viewer: ViewerModel,
+) -> DepthMap:
+    """Return the shown plane of a depth layer as a DepthMap on the grid of another layer's plane.
+
+    Where the grids differ the depth is sampled linearly; outside of it there is no measurement (NaN).
+
+    Raises
+    ------
+    LayerError
+        If the layer is RGB, or no plane of it is shown.
+    """
+    if depth.rgb:
+        raise LayerError(f"“{depth.name}” is a colour image; choose an image with one value per pixel as depth.")
+    shown = shown_plane(depth, viewer.dims, MAX_SIDE)
+    values = np.asarray(_plane_data(depth, shown), dtype=np.float32)
+    matrix = plane_affine(target, target_shown, depth, shown, viewer.dims)
+    if values.shape != target_shown.shape or not np.array_equal(matrix, np.eye(2, 3)):
+        values = ndimage.affine_transform(
+            values, matrix[:, :2], offset=matrix[:, 2], output_shape=target_shown.shape, order=1, cval=np.nan
+        )
+    return DepthMap(values, kind, unit, source)
+
+
+def write_features(labels: Labels, table: pd.DataFrame) -> None:
+    """Write a table with an `index` column, by which napari matches labels, into the layer's features.
+
+    Columns that the user has in `features` already and that the table does not bring stay.
+    """
+    old = labels.features
+    if "index" in old.columns:
+        others = [name for name in old.columns if name not in table.columns]
+        if others:
+            table = table.merge(old[["index", *others]], on="index", how="left")
+    labels.features = table

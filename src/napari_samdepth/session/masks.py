@@ -1,0 +1,131 @@
+"""The Labels layer that accepted masks go to: chosen by the user or made by the session."""
+
+from __future__ import annotations
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+
+from napari_samdepth.core.candidates import Patch
+from napari_samdepth.core.labelling import next_label, replace_label, widened, write_mask
+from napari_samdepth.session.geometry import LayerError, Shown, shown_plane
+from napari_samdepth.session.history import Commit
+from napari_samdepth.session.layers import (
+    check_writable,
+    move_patch,
+    new_masks,
+    plane_view,
+    still_there,
+    write_change,
+)
+from napari_samdepth.session.state import SessionState
+
+WHOLE_SCAN = 2**28
+"""Largest number of pixels (0.1 s) that is looked through for the next free label."""
+
+
+class MaskLayer:
+    """Writes masks as labels, never over other labels, and takes them back."""
+
+    def __init__(self, viewer: ViewerModel, state: SessionState) -> None:
+        """`state.next_label` is kept up to date."""
+        self._viewer = viewer
+        self._state = state
+        self._highest = 0
+        self._made_for: Image | None = None
+        self.layer: Labels | None = None
+
+    def use(self, layer: Labels) -> None:
+        """Let accepted masks go to `layer`. Raises LayerError if it cannot be written."""
+        check_writable(layer)
+        self.layer = layer
+        self._made_for = None
+        self._highest = 0
+        self.refresh_next()
+
+    def turn_to(self, image: Image) -> None:
+        """Another image is annotated: a layer that was made for one image does not serve the next."""
+        if self._made_for is not None and self._made_for is not image:
+            self.layer = self._made_for = None
+            self._highest = 0
+        self.refresh_next()
+
+    def forget(self, layer: object) -> None:
+        """A layer was removed: stop using it."""
+        if layer is self.layer:
+            self.layer = None
+            self._highest = 0
+            self.refresh_next()
+
+    def refresh_next(self) -> None:
+        """Look up the next free label."""
+        if self.layer is not None:
+            data = self.layer.data
+            if data.size > WHOLE_SCAN:
+                data = plane_view(self.layer, shown_plane(self.layer, self._viewer.dims))
+            self._highest = max(next_label(data) - 1, self._highest if data is not self.layer.data else 0)
+        self._state.next_label = self._highest + 1
+
+    def write(self, patch: Patch, image: Image, shown: Shown, label: int | None) -> Commit | None:
+        """Write a mask of the image's plane as a new label, or as `label` (which becomes exactly the mask).
+
+        Returns None where nothing changes. Raises LayerError if the layer cannot be written.
+        """
+        layer = self._layer_for(image)
+        check_writable(layer)
+        self.refresh_next()
+        number = label or self._state.next_label
+        target, moved = self.on_layer(patch, image, shown, layer)
+        dtype = widened(layer.data.dtype, number)
+        if dtype != layer.data.dtype:
+            layer.data = layer.data.astype(dtype)
+        write = replace_label if label else write_mask
+        change = write(plane_view(layer, target), moved, number)
+        if change is None:
+            return None
+        write_change(layer, target, change)
+        self._highest = max(self._highest, number)
+        self._state.next_label = self._highest + 1
+        layer.selected_label = number
+        return Commit(layer, target, change)
+
+    def replay(self, commit: Commit, backwards: bool) -> bool:
+        """Take a change back, or do it again; False where the layer or its pixels are no longer what they were."""
+        layer = commit.layer
+        if layer not in self._viewer.layers or not still_there(layer, commit.shown, commit.change, backwards):
+            return False
+        write_change(layer, commit.shown, commit.change, revert=backwards)
+        self._highest = 0
+        self.refresh_next()
+        return True
+
+    def mask_of(self, label: int, image: Image, shown: Shown) -> Patch:
+        """Return the mask of a label on the grid of the image's plane. Raises LayerError if it is not there."""
+        if self.layer is None:
+            raise LayerError("There are no labels to refine; accept a mask first.")
+        own = shown_plane(self.layer, self._viewer.dims)
+        held = plane_view(self.layer, own) == label
+        if label <= 0 or not held.any():
+            raise LayerError(f"The shown slice has no label {label}; choose one that is there.")
+        rows, cols = np.flatnonzero(held.any(axis=1)), np.flatnonzero(held.any(axis=0))
+        box = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
+        patch = Patch(held[box], (int(rows[0]), int(cols[0])))
+        return move_patch(patch, self.layer, own, image, shown, self._viewer)
+
+    def on_layer(self, patch: Patch, image: Image, shown: Shown, layer: Labels) -> tuple[Shown, Patch]:
+        """Return where the shown plane lies in `layer`, and the image's mask on its grid."""
+        target = shown_plane(layer, self._viewer.dims)
+        return target, move_patch(patch, image, shown, layer, target, self._viewer)
+
+    def _layer_for(self, image: Image) -> Labels:
+        if self.layer is None or self.layer not in self._viewer.layers:
+            layer = new_masks(image)
+            selected = self._viewer.layers.selection.active
+            position = next(at for at, other in enumerate(self._viewer.layers) if other is image) + 1
+            while position < len(self._viewer.layers) and isinstance(self._viewer.layers[position], Image):
+                position += 1
+            self._viewer.layers.insert(position, layer)
+            if selected is not None:
+                self._viewer.layers.selection.active = selected
+            self.layer, self._made_for, self._highest = layer, image, 0
+        return self.layer

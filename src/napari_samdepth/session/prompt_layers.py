@@ -1,0 +1,208 @@
+"""The layers that the user clicks in: points, boxes and the preview; their events, their keys, their content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer, Points, Shapes
+from numpy.typing import NDArray
+
+from napari_samdepth.core.prompts import Prompts
+from napari_samdepth.session.geometry import Shown, points_to_plane
+from napari_samdepth.session.history import PromptState
+from napari_samdepth.session.layers import new_preview, placement, spatial_shape
+
+FEATURE = "prompt"
+FOREGROUND, BACKGROUND = "foreground", "background"
+COLOURS = {FOREGROUND: "#2ecc71", BACKGROUND: "#e74c3c"}
+SETTLED = ("added", "removed", "changed")
+"""Actions of a data event that come after the change (napari announces an action before it, too)."""
+
+
+class PromptLayers:
+    """Holds the three layer objects, never their names, and tells when their content changes."""
+
+    def __init__(
+        self, viewer: ViewerModel, image: Image, on_change: Callable[[], None], keys: dict[str, Callable[[], Any]]
+    ) -> None:
+        """Prepare layers on the grid of `image`.
+
+        Parameters
+        ----------
+        viewer
+            The viewer.
+        image
+            The image that is annotated.
+        on_change
+            Called after the user has changed points or boxes.
+        keys
+            Key to action; bound to these layers only.
+        """
+        self._viewer = viewer
+        self._image = image
+        self._on_change = on_change
+        self._keys = keys
+        self._quiet = False
+        self._background = False
+        self.points = self._new_points(image)
+        self.boxes = Shapes(
+            ndim=image.ndim,
+            name="SAM boxes",
+            face_color="transparent",
+            edge_color="#f1c40f",
+            edge_width=self._width(),
+            **placement(image),
+        )
+        self.preview = new_preview(image)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The preview, the boxes and the points, from bottom to top."""
+        return self.preview, self.boxes, self.points
+
+    def show(self) -> None:
+        """Add the layers to the viewer, above all others, and make the points ready for clicks."""
+        for layer in self.layers:
+            self._viewer.add_layer(layer)
+            for key, action in self._keys.items():
+                layer.bind_key(key, lambda _layer, act=action: act(), overwrite=True)
+        self.points.events.data.connect(self._on_data)
+        self.boxes.events.data.connect(self._on_data)
+        self.points.mouse_drag_callbacks.insert(0, self._on_press)
+        self.focus()
+
+    def focus(self) -> None:
+        """Select the points layer in its add mode."""
+        if self.points in self._viewer.layers:
+            self._viewer.layers.selection.active = self.points
+            self.points.mode = "add"
+
+    def close(self) -> None:
+        """Let go of the layers: callbacks and keys are released; the layers themselves go away."""
+        self.points.events.data.disconnect(self._on_data)
+        self.boxes.events.data.disconnect(self._on_data)
+        if self._on_press in self.points.mouse_drag_callbacks:
+            self.points.mouse_drag_callbacks.remove(self._on_press)
+        for layer in self.layers:
+            for key in self._keys:
+                layer.bind_key(key, None)
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
+
+    def set_background(self, background: bool) -> None:
+        """Say what a plain click means from now on."""
+        self._background = background
+        self._set_default(background)
+
+    def read(self) -> PromptState:
+        """Return what the layers hold."""
+        kinds = np.asarray(self.points.features[FEATURE] == FOREGROUND, dtype=np.int64)
+        boxes = tuple(np.array(data, dtype=np.float64) for data in self.boxes.data)
+        return PromptState(np.array(self.points.data, dtype=np.float64), kinds, boxes)
+
+    def write(self, state: PromptState) -> None:
+        """Make the layers hold `state`, without telling of a change."""
+        with self._silence():
+            self.points.selected_data = set()
+            self.points.data = state.points
+            if len(state.points):
+                features = self.points.features.copy()
+                features[FEATURE] = [FOREGROUND if kind else BACKGROUND for kind in state.labels]
+                self.points.features = features
+                self.points.refresh_colors()
+            self._write_boxes(state.boxes)
+            self._set_default(self._background)
+
+    def cleared(self, shown: Shown) -> PromptState:
+        """Return the layers' content without what lies in the shown slice."""
+        state = self.read()
+        _, inside = self._in_plane(state.points, self.points, shown)
+        boxes = tuple(box for box in state.boxes if not self._in_plane(box, self.boxes, shown)[1].all())
+        return PromptState(state.points[~inside], state.labels[~inside], boxes)
+
+    def prompts(self, state: PromptState, shown: Shown, feed: NDArray[np.float32] | None) -> Prompts | None:
+        """Return what `state` asks for in the shown slice of the image, None if nothing."""
+        points, inside = self._in_plane(state.points, self.points, shown)
+        box = None
+        for corners in state.boxes:
+            mapped, within = self._in_plane(corners, self.boxes, shown)
+            if within.all():
+                low, high = mapped.min(axis=0), mapped.max(axis=0)
+                box = (*low, *high) if (high > low).all() else box
+        if not inside.any() and box is None and feed is None:
+            return None
+        return Prompts(points[inside], state.labels[inside], box, feed)
+
+    def _in_plane(
+        self, points: NDArray[np.float64], layer: Layer, shown: Shown
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return points_to_plane(points, layer, self._image, shown, self._viewer.dims)
+
+    def _new_points(self, image: Image) -> Points:
+        size = max(spatial_shape(image)[-2:]) / 60
+        return Points(
+            ndim=image.ndim,
+            name="SAM prompts",
+            size=max(size, 2.0),
+            canvas_size_limits=(9, 14),
+            features={FEATURE: np.array([], dtype=object)},
+            feature_defaults={FEATURE: FOREGROUND},
+            face_color=FEATURE,
+            face_color_cycle=COLOURS,
+            border_color="white",
+            border_width=0.12,
+            **placement(image),
+        )
+
+    def _width(self) -> float:
+        return max(max(spatial_shape(self._image)[-2:]) / 250, 1.0)
+
+    def _write_boxes(self, boxes: tuple[NDArray[np.float64], ...]) -> None:
+        if self.boxes.nshapes:
+            self.boxes.selected_data = set(range(self.boxes.nshapes))
+            self.boxes.remove_selected()
+        if boxes:
+            self.boxes.add_rectangles(list(boxes))
+            self.boxes.selected_data = set()
+
+    def _set_default(self, background: bool) -> None:
+        kind = BACKGROUND if background else FOREGROUND
+        with self._silence():
+            self.points.feature_defaults = {FEATURE: kind}
+            self.points.current_face_color = COLOURS[kind]
+
+    def _on_press(self, _layer: Points, event: Any) -> None:
+        """Decide before napari adds the point whether it is foreground or background."""
+        alt = any(str(getattr(modifier, "name", modifier)).lower() == "alt" for modifier in event.modifiers)
+        self.points.selected_data = set()
+        self._set_default(self._background != alt)
+
+    def _on_data(self, event: Any) -> None:
+        if self._quiet or str(getattr(event.action, "value", event.action)) not in SETTLED:
+            return
+        if event.source is self.boxes and self.boxes.nshapes > 1:
+            self._keep_last_box()
+        self._on_change()
+
+    def _keep_last_box(self) -> None:
+        """One box at a time: a new one replaces the one before."""
+        with self._silence():
+            self.boxes.selected_data = set(range(self.boxes.nshapes - 1))
+            self.boxes.remove_selected()
+
+    @contextmanager
+    def _silence(self) -> Iterator[None]:
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+
+def is_prompt_layer(layer: Layer | Labels, prompts: PromptLayers | None) -> bool:
+    """Whether `layer` is one of the three, which are no images or labels to work on."""
+    return prompts is not None and any(layer is own for own in prompts.layers)

@@ -1,0 +1,247 @@
+"""AnnotationSession: clicks in, labels out. The object that the dock widgets drive and that scripts can use alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import pandas as pd
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
+
+from napari_samdepth.core.depthmap import DepthKind
+from napari_samdepth.session.annotator import Annotator
+from napari_samdepth.session.depths import Depths
+from napari_samdepth.session.geometry import LayerError, centre_on
+from napari_samdepth.session.jobs import Lane, Progress
+from napari_samdepth.session.layers import read_plane
+from napari_samdepth.session.masks import MaskLayer
+from napari_samdepth.session.state import SessionState
+from napari_samdepth.storage.export import write_table
+
+_SESSIONS: WeakKeyDictionary[ViewerModel, AnnotationSession] = WeakKeyDictionary()
+
+
+def session_of(viewer: ViewerModel) -> AnnotationSession:
+    """Return the viewer's one AnnotationSession, made on first use."""
+    real: ViewerModel = _real(viewer)
+    if real not in _SESSIONS:
+        _SESSIONS[real] = AnnotationSession(real)
+    return _SESSIONS[real]
+
+
+class AnnotationSession:
+    """One viewer's annotation: start on an image, click, accept; add depth and read it out.
+
+    Nothing here blocks: models run on the session's lane, and their results reach the layers when `deliver` is
+    called on the main thread, by an event loop (the docks see to it) or by `wait` in a script.
+
+    Attributes
+    ----------
+    state
+        What the panels show, evented.
+    lane
+        Where models run.
+    depths
+        The depth layers.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        """Use `session_of` instead, so that a viewer has one session."""
+        self.state = SessionState()
+        self.lane = Lane(self._on_progress, self._on_idle)
+        self._viewer = viewer
+        self.depths = Depths(viewer, self.lane, self.state, self._fail)
+        self._annotator = Annotator(viewer, self.lane, self.state, self.depths)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+
+    @property
+    def image(self) -> Image | None:
+        """The Image layer being annotated, None before `start`."""
+        return self._annotator.image
+
+    @property
+    def masks(self) -> MaskLayer:
+        """The Labels layer that accepted masks go to."""
+        return self._annotator.masks
+
+    def start(self, image_layer: Image | None = None, model: str = "builtin", labels: Labels | None = None) -> None:
+        """Begin (or go on) annotating an image: prompt layers appear and the shown plane is encoded on the lane.
+
+        Parameters
+        ----------
+        image_layer
+            The image; None takes the selected Image layer, else the topmost visible one.
+        model
+            Catalog name, or path of a checkpoint.
+        labels
+            The Labels layer that accepted masks go to; None goes on with the one in use, or makes `SAM masks` at the
+            first accept.
+
+        Raises
+        ------
+        LayerError
+            If there is no image, the view shows no plane of it, or the labels cannot be written.
+        """
+        image = self.active_image() if image_layer is None else _real(image_layer)
+        source = read_plane(image, self._viewer)
+        if labels is not None:
+            self.masks.use(_real(labels))
+        self._annotator.begin(image, source, model)
+
+    def accept(self) -> int | None:
+        """Make the mask on offer a label; return its number, None where there is no mask (yet).
+
+        While the mask is still being decoded the wish is kept and carried out when it is there.
+
+        Raises
+        ------
+        LayerError
+            If the Labels layer cannot be written.
+        """
+        return self._annotator.accept()
+
+    def clear(self) -> None:
+        """Drop the mask on offer and its prompts; undo brings them back."""
+        self._annotator.clear()
+
+    def stop(self) -> None:
+        """Cancel what is running: loading, encoding, depth, decoding."""
+        self.lane.cancel()
+        encoded = self._annotator.encoding.current is not None
+        self.state.task, self.state.phase = "", "ready" if encoded else "idle"
+        self.state.message = "Cancelled." if encoded else "Cancelled; press Start to encode the image."
+        self.state.problem = False
+
+    def cancel(self) -> None:
+        """Cancel what is running, and drop the mask on offer with its prompts."""
+        if self.lane.busy("embed", "depth"):
+            self.stop()
+        self.clear()
+
+    def undo(self) -> None:
+        """Take back the last click, choice, clear or accepted label."""
+        self._annotator.undo()
+
+    def redo(self) -> None:
+        """Do again what was undone last."""
+        self._annotator.redo()
+
+    def choose(self, index: int) -> None:
+        """Show mask `index` of those on offer."""
+        self._annotator.choose(index)
+
+    def next_candidate(self) -> None:
+        """Show the next of the masks on offer."""
+        self._annotator.next_candidate()
+
+    def edit(self, label: int) -> None:
+        """Refine an existing label of the shown plane: its mask is on offer again and clicks change it.
+
+        Raises
+        ------
+        LayerError
+            If nothing is started, or the shown plane has no such label.
+        """
+        self._annotator.edit(label)
+
+    def toggle_foreground(self, foreground: bool | None = None) -> None:
+        """Say what a plain click means (Alt-click means the other); None flips it."""
+        self._annotator.toggle_foreground(foreground)
+
+    def add_depth(self, model: str = "builtin", image_layer: Image | None = None) -> None:
+        """Estimate the depth of the shown plane and add it as an Image layer, named after the image.
+
+        Raises
+        ------
+        LayerError
+            If there is no image, or the view shows no plane of it.
+        """
+        image = _real(image_layer) if image_layer is not None else self.image or self.active_image()
+        self.state.message, self.state.problem = "", False
+        self.depths.add(image, model)
+
+    def use_depth(self, layer: Image, kind: DepthKind, unit: str | None = None) -> None:
+        """Let an Image layer serve as depth: its kind says what larger values mean. Raises LayerError."""
+        self.depths.use(_real(layer), kind, unit)
+
+    def readout(self, labels: Labels | None = None, depth: Image | None = None) -> pd.DataFrame:
+        """Return one row per label of the shown plane and write it into the Labels layer's features.
+
+        Parameters
+        ----------
+        labels
+            None takes the layer that accepted masks go to.
+        depth
+            None takes the depth layer in use.
+
+        Raises
+        ------
+        LayerError
+            If there are no labels or no depth.
+        """
+        layer = _real(labels) if labels is not None else self.masks.layer
+        if layer is None:
+            raise LayerError("There are no labels to read; accept a mask first, or name a Labels layer.")
+        return self.depths.readout(layer, _real(depth) if depth is not None else None)
+
+    def save_table(self, table: pd.DataFrame, path: str | Path) -> None:
+        """Write a readout as CSV. Raises OSError."""
+        write_table(path, table)
+
+    def show_label(self, labels: Labels, label: int) -> None:
+        """Select a label in its layer and centre the view on it."""
+        labels.selected_label = label
+        centre_on(labels, label, self._viewer)
+
+    def wait(self, timeout: float = 60.0) -> bool:
+        """Wait until the lane is idle and its results are in the layers; False after `timeout` seconds."""
+        return self.lane.wait(timeout)
+
+    def deliver(self) -> None:
+        """Bring finished results into the layers. Main thread only; docks call it."""
+        self.lane.deliver()
+
+    def finish(self) -> None:
+        """End the annotation: the prompt layers and their keys go away; labels and depth stay."""
+        self._annotator.finish()
+
+    def close(self) -> None:
+        """Cancel everything and let go of the viewer; labels and depth stay."""
+        self.lane.close()
+        self._annotator.close()
+        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        _SESSIONS.pop(self._viewer, None)
+
+    def is_helper(self, layer: object) -> bool:
+        """Whether `layer` is one of the session's prompt layers or its preview."""
+        return self._annotator.is_helper(layer)
+
+    def active_image(self) -> Image:
+        """Return the selected Image layer, else the topmost visible one. Raises LayerError if there is none."""
+        depth = [known.layer for known in self.depths.known]
+        visible = [layer for layer in reversed(self._viewer.layers) if layer.visible]
+        for layer in (self._viewer.layers.selection.active, *visible):
+            if isinstance(layer, Image) and not any(layer is other for other in depth):
+                return layer
+        raise LayerError("There is no image; open one, or try File ▸ Open Sample ▸ napari-samdepth.")
+
+    def _on_layer_removed(self, event: Any) -> None:
+        layer: Layer = event.value
+        self.depths.forget(layer)
+        self._annotator.forget(layer)
+
+    def _on_progress(self, progress: Progress) -> None:
+        self.state.task, self.state.progress = progress.text, progress.fraction
+
+    def _on_idle(self) -> None:
+        self.state.task, self.state.progress = "", 0.0
+
+    def _fail(self, error: Exception) -> None:
+        self._annotator.fail(error)
+
+
+def _real(layer: Any) -> Any:
+    """Return what is behind napari's proxy for plugins."""
+    return getattr(layer, "__wrapped__", layer)

@@ -1,0 +1,67 @@
+"""What the panels show of a session, as one evented value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from psygnal import SignalGroupDescriptor
+
+
+@dataclass
+class SessionState:
+    """The visible state of a session; only the session writes it, panels read it and listen to `events`.
+
+    Attributes
+    ----------
+    image
+        Name of the image being annotated, "" before the first start.
+    model, device, device_reason
+        The segmenter in use and where it runs; "" until it is loaded.
+    phase
+        "idle" (nothing started), "busy" (loading or encoding), "ready" (clicks are answered).
+    task, progress
+        What the lane is doing ("" if nothing) and how far it is, 0 to 1.
+    message, problem
+        One sentence for the user, and whether it tells of a problem.
+    scores
+        Scores of the masks on offer; empty when there are none.
+    chosen
+        Index of the mask shown among them.
+    foreground
+        Whether a plain click means foreground.
+    next_label
+        The number that the next accepted mask gets.
+    editing
+        Number of the label being refined, 0 if a new one is made.
+    live
+        Readout of the mask on offer: median, nearness, spread; empty without depth.
+    can_undo, can_redo
+        Whether there is a step to undo or redo.
+    depth_layer
+        Name of the depth layer that readouts use, "" if there is none.
+    depth_text
+        Kind, unit and source of that depth in words.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+    image: str = ""
+    model: str = ""
+    device: str = ""
+    device_reason: str = ""
+    phase: str = "idle"
+    task: str = ""
+    progress: float = 0.0
+    message: str = ""
+    problem: bool = False
+    scores: tuple[float, ...] = ()
+    chosen: int = 0
+    foreground: bool = True
+    next_label: int = 1
+    editing: int = 0
+    live: dict[str, float] = field(default_factory=dict)
+    can_undo: bool = False
+    can_redo: bool = False
+    depth_layer: str = ""
+    depth_text: str = ""

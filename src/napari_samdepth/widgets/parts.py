@@ -1,0 +1,287 @@
+"""Pieces that the docks share: a base class, a list of layers, a progress row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from napari.components import ViewerModel
+from napari.layers import Image, Layer
+from napari.utils.theme import get_theme
+from psygnal import EmissionInfo
+from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtCore import Signal as QtSignal  # type: ignore[attr-defined]
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QMessageBox,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_samdepth.session.session import AnnotationSession, session_of
+
+if TYPE_CHECKING:
+    from napari_samdepth.session.choices import ModelChoice
+
+
+class Bridge(QObject):
+    """Brings the lane's results to the main thread: the signal crosses threads, Qt queues it."""
+
+    ready = QtSignal()
+
+    def __init__(self, session: AnnotationSession) -> None:
+        """Deliver for `session` until `release`."""
+        super().__init__()
+        self._session = session
+        self.ready.connect(session.deliver)
+        self._wake = self.ready.emit
+        session.lane.add_listener(self._wake)
+
+    def release(self) -> None:
+        """Stop delivering."""
+        self._session.lane.remove_listener(self._wake)
+
+
+class Dock(QWidget):
+    """Base of the docks: one session, refreshed when its state changes, let go when the dock closes."""
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        """Attach to the viewer's session."""
+        super().__init__()
+        self.viewer: ViewerModel = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.session = session_of(self.viewer)
+        self._bridge = Bridge(self.session)
+        self._combos: list[LayerCombo] = []
+        self._closed = False
+        self.setMinimumWidth(300)
+        self.column = QVBoxLayout(self)
+        self.column.setContentsMargins(10, 8, 10, 8)
+        self.column.setSpacing(7)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(0)
+        self._later.timeout.connect(self.refresh)
+        self.session.state.events.connect(self._on_state)
+
+    def refresh(self) -> None:
+        """Show the session's state. Subclasses fill it in."""
+
+    def combo(self, accepts: Callable[[Layer], bool], tooltip: str, none_text: str = "") -> LayerCombo:
+        """Return a list of layers that is let go with this dock."""
+        combo = LayerCombo(self.viewer, accepts, tooltip, none_text)
+        self._combos.append(combo)
+        return combo
+
+    def is_plain_image(self, layer: Layer) -> bool:
+        """Whether `layer` is an Image that can be annotated (not one of the depth layers)."""
+        return isinstance(layer, Image) and not any(known.layer is layer for known in self.session.depths.known)
+
+    def attempt(self, action: Callable[[], Any]) -> None:
+        """Run what the user asked for; a refusal is shown as one sentence."""
+        try:
+            action()
+        except (ValueError, RuntimeError) as error:
+            self.session.state.message, self.session.state.problem = str(error), True
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Let go of the session and the layers."""
+        self.release()
+        super().closeEvent(event)
+
+    def release(self) -> None:
+        """Disconnect from everything; safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._later.stop()
+        self._bridge.release()
+        self.session.state.events.disconnect(self._on_state)
+        for combo in self._combos:
+            combo.release()
+
+    def _on_state(self, _info: EmissionInfo) -> None:
+        # several fields change at once; one refresh shows them all
+        if not self._closed:
+            self._later.start()
+
+
+class LayerCombo(QComboBox):
+    """Layers of a viewer to choose from, by object and not by name; follows what is added, removed and renamed."""
+
+    chosen = QtSignal(object)
+
+    def __init__(
+        self, viewer: ViewerModel, accepts: Callable[[Layer], bool], tooltip: str, none_text: str = ""
+    ) -> None:
+        """List the layers that `accepts` accepts; `none_text` is an entry for no layer."""
+        super().__init__()
+        self._viewer = viewer
+        self._accepts = accepts
+        self._none_text = none_text
+        self.setToolTip(tooltip)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        for name in ("inserted", "removed", "reordered", "renamed"):
+            getattr(viewer.layers.events, name).connect(self.refill)
+        self.activated.connect(lambda _index: self.chosen.emit(self.layer))
+        self.refill()
+
+    @property
+    def layer(self) -> Any:
+        """The chosen layer, None if there is none."""
+        return self.currentData()
+
+    def choose(self, layer: Layer | None) -> None:
+        """Choose a layer if it is in the list."""
+        for index in range(self.count()):
+            if self.itemData(index) is layer:
+                self.setCurrentIndex(index)
+                return
+
+    def refill(self, _event: Any = None) -> None:
+        """List the layers anew, topmost first, and keep the choice."""
+        before, known = self.layer, {id(self.itemData(index)) for index in range(self.count())}
+        layers = [layer for layer in reversed(self._viewer.layers) if self._accepts(layer)]
+        self.blockSignals(True)
+        self.clear()
+        if self._none_text:
+            self.addItem(self._none_text, None)
+        for layer in layers:
+            self.addItem(layer.name, layer)
+        fresh = [layer for layer in layers if id(layer) not in known]
+        self.choose(before if any(layer is before for layer in layers) else (fresh or [None])[0])
+        self.blockSignals(False)
+        self.setEnabled(self.count() > 0)
+
+    def release(self) -> None:
+        """Disconnect from the viewer."""
+        for name in ("inserted", "removed", "reordered", "renamed"):
+            getattr(self._viewer.layers.events, name).disconnect(self.refill)
+
+
+class ModelCombo(QComboBox):
+    """Models to choose from; what each is good for is in its tooltip."""
+
+    def __init__(self, choices: Sequence[ModelChoice], tooltip: str) -> None:
+        """List `choices`."""
+        super().__init__()
+        self.setToolTip(tooltip)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        for choice in choices:
+            self.addItem(choice.title, choice)
+            self.setItemData(self.count() - 1, choice.tooltip, Qt.ItemDataRole.ToolTipRole)
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The chosen model."""
+        choice: ModelChoice = self.currentData()
+        return choice
+
+
+class ProgressRow(QWidget):
+    """What is running, how far it is, and a button that stops it; invisible while nothing runs."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        """`stop` is called by the button."""
+        super().__init__()
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        self.bar = QProgressBar()
+        self.bar.setRange(0, 100)
+        self.bar.setTextVisible(True)
+        self.button = QPushButton("Cancel")
+        self.button.setToolTip("Stop what is running; nothing is lost.")
+        self.button.clicked.connect(lambda _checked: stop())
+        row.addWidget(self.bar, 1)
+        row.addWidget(self.button)
+        self.hide()
+
+    def show_progress(self, task: str, fraction: float) -> None:
+        """Show a task and its fraction done, 0 to 1; "" hides the row."""
+        self.setVisible(bool(task))
+        self.bar.setRange(0, 100 if fraction > 0 else 0)
+        self.bar.setValue(round(100 * fraction))
+        self.bar.setFormat(f"{task} · %p%" if fraction > 0 else task)
+
+
+class Message(QLabel):
+    """One sentence under the controls; problems in the theme's error colour."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        """Take colours from the viewer's theme."""
+        super().__init__()
+        self._viewer = viewer
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.hide()
+
+    def say(self, text: str, problem: bool) -> None:
+        """Show `text`; "" hides the label."""
+        colour = get_theme(self._viewer.theme).error.as_hex() if problem else ""
+        self.setStyleSheet(f"color: {colour};" if colour else "")
+        self.setText(text)
+        self.setVisible(bool(text))
+
+
+def form(rows: Sequence[tuple[str, QWidget | Sequence[QWidget]]]) -> QGridLayout:
+    """Return labels and fields in two columns; a row may have two fields."""
+    grid = QGridLayout()
+    grid.setHorizontalSpacing(8)
+    grid.setVerticalSpacing(6)
+    grid.setColumnStretch(1, 1)
+    for at, (text, fields) in enumerate(rows):
+        grid.addWidget(QLabel(text), at, 0)
+        widgets = [fields] if isinstance(fields, QWidget) else list(fields)
+        for column, widget in enumerate(widgets):
+            grid.addWidget(widget, at, column + 1, 1, 3 - len(widgets))
+    return grid
+
+
+def row(*widgets: QWidget, stretch: bool = False) -> QHBoxLayout:
+    """Return widgets side by side, pushed to the left if `stretch`."""
+    layout = QHBoxLayout()
+    layout.setSpacing(6)
+    for widget in widgets:
+        layout.addWidget(widget)
+    if stretch:
+        layout.addStretch(1)
+    return layout
+
+
+def button(text: str, tooltip: str, action: Callable[[], Any]) -> QPushButton:
+    """Return a push button."""
+    made = QPushButton(text)
+    made.setToolTip(tooltip)
+    made.clicked.connect(lambda _checked: action())
+    return made
+
+
+def enable(widget: QWidget, why_not: str) -> None:
+    """Enable a control, or disable it and say why in its tooltip ("" enables)."""
+    tip = widget.property("tip")
+    if tip is None:
+        tip = widget.toolTip()
+        widget.setProperty("tip", tip)
+    widget.setEnabled(not why_not)
+    widget.setToolTip(why_not or tip)
+
+
+def ask(parent: QWidget, title: str, question: str) -> bool:
+    """Ask the user a question to be answered with yes or no."""
+    answer = QMessageBox.question(parent, title, question)
+    return answer == QMessageBox.StandardButton.Yes
+
+
+def plain_number(value: float) -> str:
+    """Return a number short enough for a panel: two digits that matter, no power of ten if it can be helped."""
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e6 else f"{value:.2g}"

@@ -1,0 +1,224 @@
+"""The Segment dock: choose an image, start, click, accept."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from napari.components import ViewerModel
+from napari.layers import Labels
+from qtpy.QtWidgets import QButtonGroup, QFrame, QLabel, QPushButton, QRadioButton, QVBoxLayout, QWidget
+
+from napari_samdepth.session.choices import model_choices
+from napari_samdepth.widgets.parts import (
+    Dock,
+    Message,
+    ModelCombo,
+    ProgressRow,
+    ask,
+    button,
+    enable,
+    form,
+    plain_number,
+    row,
+)
+
+MASKS_SHOWN = 3
+HELP = (
+    "Click on an object. Alt-click: not this. Drag in “SAM boxes”: a box.\n"
+    "Enter accepts, Esc clears, N next mask, Ctrl+Z undoes."
+)
+
+
+class SegmentWidget(Dock):
+    """Clicks to masks; one column in the order of use."""
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        """Build the dock for a viewer."""
+        super().__init__(napari_viewer)
+        self._build_source()
+        self.progress = ProgressRow(self.session.stop)
+        self.column.addWidget(self.progress)
+        self.message = Message(self.viewer)
+        self.column.addWidget(self.message)
+        self.work = QWidget()
+        self._build_work(QVBoxLayout(self.work))
+        self.column.addWidget(self.work)
+        self.column.addStretch(1)
+        self.image.chosen.connect(lambda _layer: self.refresh())
+        for name in ("inserted", "removed"):
+            getattr(self.viewer.layers.events, name).connect(self._on_layers)
+        self.viewer.layers.selection.events.active.connect(self._on_selection)
+        self._on_selection()
+        self.refresh()
+
+    def start(self) -> None:
+        """Start on the chosen image with the chosen model, after asking where weights have to be fetched."""
+        choice = self.model.choice
+        if not choice.present and not self._may_download():
+            return
+        self.attempt(lambda: self.session.start(self.image.layer, choice.name, self.target.layer))
+
+    def refresh(self) -> None:
+        """Show the session's state."""
+        state = self.session.state
+        self.hint.setVisible(self.image.count() == 0)
+        self.progress.show_progress(state.task, state.progress)
+        self.message.say(state.message, state.problem)
+        self.device.setText(state.device.upper())
+        self.device.setToolTip(state.device_reason)
+        started = self.session.image is not None
+        enable(self.start_button, "" if self.image.count() else "Open an image first.")
+        self.start_button.setText("Start" if not started or self._other_image() else "Restart")
+        self.work.setVisible(started)
+        self._show_masks()
+        self.foreground.setChecked(state.foreground)
+        self.background.setChecked(not state.foreground)
+        waiting = "" if state.scores else "Click on an object first."
+        enable(self.accept_button, waiting)
+        enable(self.clear_button, waiting)
+        enable(self.undo_button, "" if state.can_undo else "There is nothing to undo.")
+        enable(self.redo_button, "" if state.can_redo else "There is nothing to redo.")
+        enable(self.edit_button, "" if self.session.masks.layer is not None else "There is no label to refine yet.")
+        what = f"refining label {state.editing}" if state.editing else f"next label {state.next_label}"
+        self.next_label.setText(what)
+
+    def release(self) -> None:
+        """Let go of the viewer; keys and helper layers go away, labels stay."""
+        if self._closed:
+            return
+        for name in ("inserted", "removed"):
+            getattr(self.viewer.layers.events, name).disconnect(self._on_layers)
+        self.viewer.layers.selection.events.active.disconnect(self._on_selection)
+        super().release()
+        self.session.finish()
+
+    def _build_source(self) -> None:
+        self.hint = self._build_hint()
+        self.column.addWidget(self.hint)
+        self.image = self.combo(self.is_plain_image, "The image to click on: the slice that is shown.")
+        self.model = ModelCombo(model_choices("segment"), "The model that turns clicks into masks.")
+        self.device = QLabel("")
+        self.target = self.combo(self._is_target, "The Labels layer that accepted masks go to.", "new: SAM masks")
+        self.target.chosen.connect(lambda _layer: self._use_target())
+        self.column.addLayout(
+            form([("Image", self.image), ("Model", [self.model, self.device]), ("Labels", self.target)])
+        )
+        self.start_button = button("Start", "Encode the shown image; then every click is answered.", self.start)
+        self.start_button.setObjectName("start")
+        self.column.addWidget(self.start_button)
+
+    def _build_hint(self) -> QWidget:
+        hint = QFrame()
+        column = QVBoxLayout(hint)
+        column.setContentsMargins(0, 0, 0, 4)
+        text = QLabel("Open an image, or try a sample:")
+        text.setWordWrap(True)
+        column.addWidget(text)
+        samples = [
+            button(name, f"Open scikit-image's “{name}”.", partial(self._open_sample, name))
+            for name in ("coins", "motorcycle", "astronaut")
+        ]
+        column.addLayout(row(*samples))
+        return hint
+
+    def _build_work(self, column: QVBoxLayout) -> None:
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(7)
+        self.foreground = QRadioButton("foreground")
+        self.foreground.setToolTip("A click says: this belongs to the object. Alt-click says the opposite. Key: B")
+        self.background = QRadioButton("background")
+        self.background.setToolTip("A click says: this does not belong to the object. Key: B")
+        self.foreground.toggled.connect(self.session.toggle_foreground)
+        column.addLayout(row(QLabel("Click is"), self.foreground, self.background, stretch=True))
+        self.masks = [self._mask_button(index) for index in range(MASKS_SHOWN)]
+        group = QButtonGroup(self)
+        for made in self.masks:
+            group.addButton(made)
+        self.masks_title = QLabel("Masks")
+        column.addLayout(row(self.masks_title, *self.masks, stretch=True))
+        self.live = QLabel("")
+        self.live.setToolTip("Of the mask on offer: nearness from 0 (farthest) to 1 (nearest), spread of its depth.")
+        self.live.setWordWrap(True)
+        column.addWidget(self.live)
+        self.accept_button = button("Accept ⏎", "Make the mask a label. Key: Enter", self._accept)
+        self.clear_button = button("Clear", "Drop the mask and its clicks. Key: Escape", self.session.clear)
+        column.addLayout(row(self.accept_button, self.clear_button))
+        self.undo_button = button("Undo", "Take back the last click or label. Key: Ctrl+Z", self.session.undo)
+        self.redo_button = button("Redo", "Do it again. Key: Ctrl+Shift+Z", self.session.redo)
+        self.edit_button = button(
+            "Refine label", "Click more on the label that is selected in the Labels layer.", self._edit
+        )
+        column.addLayout(row(self.undo_button, self.redo_button, self.edit_button))
+        self.next_label = QLabel("")
+        column.addWidget(self.next_label)
+        self.help = QLabel(HELP)
+        self.help.setWordWrap(True)
+        self.help.setEnabled(False)
+        column.addWidget(self.help)
+
+    def _mask_button(self, index: int) -> QPushButton:
+        made = button("", "Show this mask; its score is the model's own estimate. Key: N", lambda: self._choose(index))
+        made.setCheckable(True)
+        return made
+
+    def _show_masks(self) -> None:
+        state = self.session.state
+        self.masks_title.setText("Masks" if state.scores else "No mask yet")
+        for index, made in enumerate(self.masks):
+            made.setVisible(index < len(state.scores))
+            if index < len(state.scores):
+                made.setText(f"{index + 1} · {state.scores[index]:.2f}")
+                made.setChecked(index == state.chosen)
+        live = state.live
+        self.live.setVisible(bool(state.depth_layer))
+        if live:
+            numbers = " · ".join(f"{name} {plain_number(live[name])}" for name in ("nearness", "spread", "median"))
+            self.live.setText(numbers)
+        else:
+            self.live.setText("")
+
+    def _choose(self, index: int) -> None:
+        self.session.choose(index)
+        self.refresh()
+
+    def _accept(self) -> None:
+        self.attempt(self.session.accept)
+
+    def _edit(self) -> None:
+        layer = self.session.masks.layer
+        if layer is not None:
+            self.attempt(lambda: self.session.edit(int(layer.selected_label)))
+
+    def _use_target(self) -> None:
+        if self.target.layer is not None:
+            self.attempt(lambda: self.session.masks.use(self.target.layer))
+        self.refresh()
+
+    def _may_download(self) -> bool:
+        choice = self.model.choice
+        return ask(
+            self,
+            "Download a model",
+            f"The weights of {choice.title} are not on this machine. Download {choice.size / 1e6:,.0f} MB now?",
+        )
+
+    def _other_image(self) -> bool:
+        return self.image.layer is not self.session.image
+
+    def _open_sample(self, name: str) -> None:
+        self.viewer.open_sample("napari-samdepth", name)
+
+    def _is_target(self, layer: object) -> bool:
+        return isinstance(layer, Labels) and not self.session.is_helper(layer)
+
+    def _on_layers(self, _event: object = None) -> None:
+        if self.session.masks.layer is not None:
+            self.target.choose(self.session.masks.layer)
+        self._later.start()
+
+    def _on_selection(self, _event: object = None) -> None:
+        """Selecting an image in napari's list chooses it here."""
+        active = self.viewer.layers.selection.active
+        if active is not None and self.session.image is None:
+            self.image.choose(active)
+        self._later.start()
