@@ -30,6 +30,7 @@ NEVER_LOADED = {
     "session": QT | TORCH,
     "widgets": TORCH,
     "cli": QT | TORCH | {"napari", "magicgui"},
+    "demo": QT | TORCH | {"napari", "magicgui"},
     "samples": QT | TORCH,
 }
 
@@ -40,7 +41,8 @@ MAY_KNOW = {
     "storage": {"storage", "core"},
     "session": {"session", "models", "storage", "core"},
     "widgets": {"widgets", "session", "core"},
-    "cli": {"models", "storage", "core"},
+    "cli": {"demo", "models", "storage", "core"},
+    "demo": {"models", "storage", "core"},
     "samples": {"session", "core"},
 }
 
