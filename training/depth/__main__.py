@@ -68,15 +68,11 @@ def validate(net: nn.Module, folder: Path, limit: int = 80) -> dict[str, float]:
             losses.append(float(depth_loss(out, truth)))
         t = truth[0].numpy()
         mine, ramp = measures.score(out[0].numpy(), t), measures.score(measures.ramp(t.shape), t)
-        rows.append((mine.spearman, mine.abs_rel, mine.spearman > ramp.spearman))
+        rows.append((mine.spearman, mine.ranged, mine.spearman > ramp.spearman, mine.ranged < ramp.ranged))
     net.train()
-    mean = np.mean(rows, 0) if rows else np.zeros(3)
-    return {
-        "loss": float(np.mean(losses or [0])),
-        "spearman": float(mean[0]),
-        "abs_rel": float(mean[1]),
-        "beats": float(mean[2]),
-    }
+    mean = np.mean(rows, 0) if rows else np.zeros(4)
+    names = ("spearman", "error", "better_ranks", "smaller_error")
+    return {"loss": float(np.mean(losses or [0]))} | dict(zip(names, mean.tolist(), strict=True))
 
 
 class Run:

@@ -206,8 +206,9 @@ def cast(
     forward; `focal` in pixels; `shape` (rows, columns).  Returns linear radiance (H, W, 3) float32 and depth along the
     optical axis (H, W) float32 in metres, infinite for the sky.
     """
-    fields = [getattr(scene, name) for name in Packed.__dataclass_fields__]
-    albedo, light, depth, who = _cast(*fields, atlas, eye, frame, focal, shape[0], shape[1], samples, seed)
+    values = [getattr(scene, name) for name in Packed.__dataclass_fields__]
+    values += [atlas, eye, frame, focal, *shape, samples, seed]
+    albedo, light, depth, who = _cast(*values)
     radiance = albedo * _smooth(light, depth, who)
     depth[depth >= FAR / 2] = np.inf
     return radiance.astype(np.float32), depth.astype(np.float32)

@@ -21,6 +21,8 @@ from training.depth import cache, measures
 
 Array = np.ndarray[Any, Any]
 Guess = Callable[[Array], Array]
+View = tuple[str, Array, Array]
+"""Its kind, the picture (H, W, 3) uint8, inverse depth (H, W)."""
 PRINCIPAL_POINTS = 31.086
 """Pixels between the principal points of the motorcycle pair: inverse depth is proportional to disparity + this."""
 
@@ -31,35 +33,30 @@ def motorcycle() -> tuple[Array, Array]:
     return left, np.where(np.isfinite(disparity), disparity + PRINCIPAL_POINTS, np.nan)
 
 
-def compare(guesses: dict[str, Guess], views: list[tuple[str, Array, Array]]) -> dict[str, list[measures.Score]]:
-    """Scores of every guess on every view (kind, picture, inverse depth)."""
+def compare(guesses: dict[str, Guess], views: list[View]) -> dict[str, list[measures.Score]]:
+    """Scores of every guess on every view."""
     return {name: [measures.score(guess(rgb), truth) for _, rgb, truth in views] for name, guess in guesses.items()}
 
 
-def table(title: str, views: list[tuple[str, Array, Array]], guesses: dict[str, Guess]) -> str:
+def table(title: str, views: list[View], guesses: dict[str, Guess]) -> str:
     """One Markdown table, a row for each kind of view and each guess, with the share of views better than the ramp."""
     scores = compare(guesses, views)
     kinds = [*dict.fromkeys(kind for kind, _, _ in views)]
-    lines = [
-        f"{title}\n",
-        "| views | n | guess | Spearman | AbsRel | ranks better than the ramp | AbsRel better |",
-        "|---|" + "---|" * 6,
-    ]
+    head = "| views | n | guess | Spearman | AbsRel | error / range | better ranks than the ramp | smaller error |"
+    lines = [f"{title}\n", head, "|" + "---|" * 8]
     for kind in ["all", *kinds] if len(kinds) > 1 else kinds:
         rows = [i for i, view in enumerate(views) if kind in ("all", view[0])]
-        ramp = [scores["ramp"][i] for i in rows]
         for name in guesses:
-            mine = [scores[name][i] for i in rows]
-            mean = np.mean(mine, 0)
-            wins = np.mean(
-                [(m.spearman > r.spearman, m.abs_rel < r.abs_rel) for m, r in zip(mine, ramp, strict=True)], 0
-            )
-            share = "| |" if name == "ramp" else f"{wins[0]:.2f} | {wins[1]:.2f} |"
-            lines.append(f"| {kind} | {len(rows)} | {name} | {mean[0]:.3f} | {mean[1]:.3f} | {share}")
+            mine = np.array([scores[name][i] for i in rows])
+            ramp = np.array([scores["ramp"][i] for i in rows])
+            wins = np.mean([mine[:, 0] > ramp[:, 0], mine[:, 2] < ramp[:, 2]], 1)
+            share = " | |" if name == "ramp" else f" {wins[0]:.0%} | {wins[1]:.0%} |"
+            numbers = " | ".join(f"{n:.3f}" for n in mine.mean(0))
+            lines.append(f"| {kind} | {len(rows)} | {name} | {numbers} |{share}")
     return "\n".join(lines) + "\n"
 
 
-def stored(folder: Path) -> list[tuple[str, Array, Array]]:
+def stored(folder: Path) -> list[View]:
     """The cached views of a folder as (kind, picture, inverse depth); a photograph's kind is its name."""
     out = []
     for path in sorted(folder.glob("[!.]*.npz")):
@@ -82,9 +79,7 @@ def latency(estimator: BuiltinDepth, picture: Array, repeats: int = 9) -> float:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--cache", type=Path, help="folder with held_out and photos_held_out; without it only the motorcycle"
-    )
+    parser.add_argument("--cache", type=Path, help="folder with held_out and photos_held_out")
     parser.add_argument("--teacher", type=Path, help="tcmonodepth_tcsmallnet_192x320.onnx, to be compared with")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     args = parser.parse_args()
@@ -108,9 +103,8 @@ def main() -> None:
         )
         photos = stored(args.cache / "photos_held_out")
         print(table("Photographs never trained on, against the teacher", photos, photos_against))
-    print(
-        f"A picture of {picture.shape[0]} × {picture.shape[1]} takes {latency(estimator, picture):.3f} s (median of 9, CPU)."
-    )
+    seconds = latency(estimator, picture)
+    print(f"A picture of {picture.shape[0]} × {picture.shape[1]} takes {seconds:.3f} s (median of 9, CPU).")
 
 
 if __name__ == "__main__":

@@ -69,15 +69,15 @@ def _pattern(rng: np.random.Generator) -> Array:
     else:  # marble, earth, carpet
         mix = 0.5 + 0.25 * (_noise(rng, 6) + _noise(rng, 1.5))
     tex = a + (b - a) * np.clip(mix, 0, 1)[..., None]
-    return tex * (1 + rng.uniform(0, 0.15) * _noise(rng, rng.uniform(0.4, 4))[..., None])
+    return np.asarray(tex * (1 + rng.uniform(0, 0.15) * _noise(rng, rng.uniform(0.4, 4))[..., None]))
 
 
 def _cut(rng: np.random.Generator, pictures: list[Array]) -> Array:
     p = pictures[int(rng.integers(len(pictures)))]
     side = int(rng.uniform(0.25, 1.0) * min(p.shape[:2]))
     r, c = int(rng.integers(0, p.shape[0] - side + 1)), int(rng.integers(0, p.shape[1] - side + 1))
-    tex = transform.resize(p[r : r + side, c : c + side], (SIZE, SIZE), anti_aliasing=True)
-    return np.power(tex[:, ::-1] if rng.random() < 0.5 else tex, 2.2)
+    tex: Array = transform.resize(p[r : r + side, c : c + side], (SIZE, SIZE), anti_aliasing=True)
+    return np.asarray(np.power(tex[:, ::-1] if rng.random() < 0.5 else tex, 2.2))
 
 
 def atlas(rng: np.random.Generator, count: int = 180) -> tuple[Array, dict[str, Array]]:
