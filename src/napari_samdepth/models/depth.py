@@ -1,0 +1,239 @@
+"""Depth networks of transformers behind the `DepthEstimator` protocol: DPT, Depth Anything, ZoeDepth, Depth Pro, GLPN.
+
+The result is what ``pipeline("depth-estimation")`` calls ``predicted_depth``: same processor, network and bicubic
+enlargement to the image's size. What its numbers mean belongs to the checkpoint, not to the network, and comes from the
+catalog or, for a folder of the user's, from its configuration.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samdepth.core.depthmap import DepthKind, DepthMap
+from napari_samdepth.models.catalog import ModelEntry
+from napari_samdepth.models.device import (
+    Device,
+    choose_device,
+    cpu_after_out_of_memory,
+    is_out_of_memory,
+    torch_module,
+)
+from napari_samdepth.models.inputs import checked_rgb, silent
+from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
+from napari_samdepth.models.protocols import ModelError, Report
+
+Precision = Literal["float32", "bfloat16"]
+
+METRES: dict[str, tuple[DepthKind, str]] = {
+    "depth_pro": ("distance", "m"),
+    "zoedepth": ("distance", "m"),
+    "glpn": ("distance", "m"),
+    "tipsv2_dpt": ("distance", "m"),
+    "chmv2": ("height", "m"),
+}
+"""What networks give that were made for one kind of depth, by their ``model_type``."""
+
+
+def kind_of(config: Any) -> tuple[DepthKind, str | None, str]:
+    """Return kind, unit and the reason for them, read from a configuration of transformers.
+
+    Raises
+    ------
+    ModelError
+        If the configuration is not of a depth network that is known here.
+    """
+    model_type = str(config.model_type)
+    if model_type in METRES:
+        kind, unit = METRES[model_type]
+        return kind, unit, f"kind from its architecture {model_type}"
+    if model_type in ("depth_anything", "prompt_depth_anything"):
+        estimation = str(config.depth_estimation_type)
+        reason = f"kind from its configuration, depth_estimation_type={estimation}"
+        return ("distance", "m", reason) if estimation == "metric" else ("inverse", None, reason)
+    if model_type == "dpt":
+        return "inverse", None, "kind from its architecture dpt"
+    raise ModelError(
+        f"A {model_type} network gives no depth that is known here; choose DPT, Depth Anything or ZoeDepth."
+    )
+
+
+def load_depth(
+    path: Path,
+    name: str = "",
+    device: str | None = None,
+    report: Report | None = None,
+    *,
+    entry: ModelEntry | None = None,
+    precision: Precision = "float32",
+) -> TransformersDepth:
+    """Return a depth estimator from a folder in transformers' format.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    name
+        What the user calls it; the folder's name if empty.
+    device
+        As in `choose_device`.
+    report
+        Told how far loading is.
+    entry
+        The catalog's entry, which then says what the values mean; the configuration does if None.
+    precision
+        As in `TransformersDepth`.
+
+    Raises
+    ------
+    ModelError
+        If the folder cannot be loaded.
+    Cancelled
+        If `report` raises it.
+    """
+    tell = report or silent
+    chosen = choose_device(device)
+    name = name or path.name
+    tell(0.0, f"reading {name}")
+    model = load_network(path, "AutoModelForDepthEstimation")
+    tell(0.6, f"reading {name}")
+    processor = load_processor(path, "AutoImageProcessor")
+    kind, unit, reason = kind_of(model.config)
+    if entry is not None and entry.kind is not None:
+        kind, unit, reason = entry.kind, entry.unit, f"{entry.hub_id}, {entry.revision}"
+    tell(0.8, f"checking {name}")
+    source = f"{name} ({type(model).__name__}, {reason}, weights {identity(path)[:12]})"
+    estimator = TransformersDepth(model, processor, name, source, kind, unit, Device("cpu", chosen.reason), precision)
+    if chosen.is_gpu:
+        tell(0.9, f"moving to {chosen.name}")
+        estimator.move(chosen)
+    tell(1.0, f"{name} is ready")
+    return estimator
+
+
+class TransformersDepth:
+    """A depth network and its image processor behind the `DepthEstimator` protocol.
+
+    Parameters
+    ----------
+    model, processor
+        Network (in eval mode, on the CPU) and image processor of transformers.
+    name
+        What the user calls it.
+    source
+        Name, checkpoint and where the kind comes from, for `DepthMap.source`.
+    kind, unit
+        What the values mean.
+    device
+        Where to run.
+    precision
+        "bfloat16" runs the network in bfloat16; faster where `bfloat16_gains()`, and coarser.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        name: str,
+        source: str,
+        kind: DepthKind,
+        unit: str | None,
+        device: Device,
+        precision: Precision = "float32",
+    ) -> None:
+        self._model = model
+        self._processor = processor
+        self._name = name
+        self._source = source if precision == "float32" else f"{source}, {precision}"
+        self._kind: DepthKind = kind
+        self._unit = unit
+        self._device = device
+        self._precision: Precision = precision
+
+    @property
+    def name(self) -> str:
+        """Catalog name or folder name."""
+        return self._name
+
+    @property
+    def device(self) -> str:
+        """Torch device in use."""
+        return self._device.name
+
+    @property
+    def device_reason(self) -> str:
+        """One sentence: why this device."""
+        return self._device.reason
+
+    @property
+    def network(self) -> Any:
+        """The network of transformers, for those who compare with other tools."""
+        return self._model
+
+    def move(self, device: Device) -> None:
+        """Move the network to `device`; where a GPU's memory does not hold it, go on on the CPU and say so."""
+        try:
+            self._model.to(device.name)
+            self._device = device
+        except RuntimeError as error:
+            if not (device.is_gpu and is_out_of_memory(error)):
+                raise
+            self._device = cpu_after_out_of_memory(device, "loading the model")
+            self._model.to("cpu")
+
+    def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
+        """Return the depth of an image.
+
+        Parameters
+        ----------
+        rgb
+            uint8 (H, W, 3).
+        report
+            Told before each block of the network how far it is.
+
+        Returns
+        -------
+        DepthMap with values (H, W) float32. Distances and heights keep within the network's own range, which the
+        bicubic enlargement would leave by a little; relative values are left as they come.
+
+        Raises
+        ------
+        ModelError
+            If the image has another form.
+        Cancelled
+            If `report` raises it.
+        """
+        image = checked_rgb(rgb)
+        tell = report or silent
+        try:
+            values = self._estimate(image, tell)
+        except RuntimeError as error:
+            if not (self._device.is_gpu and is_out_of_memory(error)):
+                raise
+            self._device = cpu_after_out_of_memory(self._device, "estimating depth")
+            self._model.to("cpu")
+            values = self._estimate(image, tell)
+        tell(1.0, "depth is ready")
+        return DepthMap(values, self._kind, self._unit, self._source)
+
+    def _estimate(self, image: NDArray[np.uint8], tell: Report) -> NDArray[np.float32]:
+        from PIL import Image
+
+        torch = torch_module()
+        size = image.shape[:2]
+        inputs = self._processor(images=Image.fromarray(image), return_tensors="pt")
+        inputs = inputs.to(self._model.device)
+        autocast = torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
+        with torch.inference_mode(), telling_blocks(self._model, tell, "estimating depth"), autocast:
+            outputs = self._model(**inputs)
+        outputs["predicted_depth"] = outputs.predicted_depth.float()
+        # the second argument is called target_sizes, or source_sizes by ZoeDepth, which enlarges to it as well
+        (result,) = self._processor.post_process_depth_estimation(outputs, [size])
+        depth = result["predicted_depth"].reshape(size)
+        if self._kind != "inverse":
+            depth = depth.clamp(outputs.predicted_depth.min(), outputs.predicted_depth.max())
+        values: NDArray[np.float32] = depth.float().cpu().numpy()
+        return values

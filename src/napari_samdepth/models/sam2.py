@@ -1,0 +1,240 @@
+"""SAM 2 and 2.1 (Ravi et al., "SAM 2", 2024) through transformers, behind the `Segmenter` protocol.
+
+The picture is stretched over the square input, without padding, and masks are stretched back, as the processor of
+transformers does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samdepth.core.candidates import Candidates
+from napari_samdepth.core.coords import box_to_xyxy, points_to_xy
+from napari_samdepth.core.prompts import Prompts
+from napari_samdepth.core.resample import Frame
+from napari_samdepth.models.device import (
+    Device,
+    choose_device,
+    cpu_after_out_of_memory,
+    is_out_of_memory,
+    torch_module,
+)
+from napari_samdepth.models.inputs import checked_rgb, frozen, silent
+from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
+from napari_samdepth.models.protocols import Embedding, ModelError, Report
+
+LEVELS = ("fine", "middle", "image")
+"""Names of an embedding's features, from the finest (a quarter of the input) to the coarsest (a sixteenth)."""
+
+T = TypeVar("T")
+
+
+def load_sam2(path: Path, name: str = "", device: str | None = None, report: Report | None = None) -> Sam2Segmenter:
+    """Return a segmenter from a folder with SAM 2 in transformers' format.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    name
+        What the user calls it; the folder's name if empty.
+    device
+        As in `choose_device`.
+    report
+        Told how far loading is.
+
+    Raises
+    ------
+    ModelError
+        If the folder cannot be loaded.
+    Cancelled
+        If `report` raises it.
+    """
+    tell = report or silent
+    chosen = choose_device(device)
+    name = name or path.name
+    tell(0.0, f"reading {name}")
+    model = load_network(path, "Sam2Model")
+    processor = _processor(path, model)
+    tell(0.8, f"checking {name}")
+    segmenter = Sam2Segmenter(model, processor, name, f"sam2:{identity(path)}", Device("cpu", chosen.reason))
+    if chosen.is_gpu:
+        tell(0.9, f"moving to {chosen.name}")
+        segmenter.move(chosen)
+    tell(1.0, f"{name} is ready")
+    return segmenter
+
+
+def _processor(path: Path, model: Any) -> Any:
+    """Return the folder's image processor, or the standard one for the network's input if the folder has none."""
+    if (path / "preprocessor_config.json").is_file() or (path / "processor_config.json").is_file():
+        return load_processor(path, "Sam2Processor").image_processor
+    from transformers import Sam2ImageProcessor
+
+    side = int(model.config.prompt_encoder_config.image_size)
+    return Sam2ImageProcessor(size={"height": side, "width": side})
+
+
+class Sam2Segmenter:
+    """SAM 2 behind the `Segmenter` protocol.
+
+    Parameters
+    ----------
+    model, processor
+        ``Sam2Model`` (in eval mode, on the CPU) and ``Sam2ImageProcessor`` of transformers.
+    name
+        What the user calls it.
+    identity
+        Identity of the weights; part of every embedding.
+    device
+        Where to run.
+    """
+
+    def __init__(self, model: Any, processor: Any, name: str, identity: str, device: Device) -> None:
+        self._network = model
+        self._processor = processor
+        self._name = name
+        self._model = identity
+        self._device = device
+        self._side = int(model.config.prompt_encoder_config.image_size)
+
+    @property
+    def name(self) -> str:
+        """Catalog name or folder name."""
+        return self._name
+
+    @property
+    def model(self) -> str:
+        """Family and fingerprint of the weights."""
+        return self._model
+
+    @property
+    def device(self) -> str:
+        """Torch device in use."""
+        return self._device.name
+
+    @property
+    def device_reason(self) -> str:
+        """One sentence: why this device."""
+        return self._device.reason
+
+    @property
+    def network(self) -> Any:
+        """The network of transformers, for those who compare with other tools."""
+        return self._network
+
+    def move(self, device: Device) -> None:
+        """Move the network to `device`; where a GPU's memory does not hold it, go on on the CPU and say so."""
+        try:
+            self._network.to(device.name)
+            self._device = device
+        except RuntimeError as error:
+            if not (device.is_gpu and is_out_of_memory(error)):
+                raise
+            self._device = cpu_after_out_of_memory(device, "loading the model")
+            self._network.to("cpu")
+
+    def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
+        """Return the embedding of `rgb`, uint8 (H, W, 3): three feature maps (channels, h, w) float32, see `LEVELS`.
+
+        Raises
+        ------
+        ModelError
+            If the image has another form.
+        Cancelled
+            If `report`, which is told before each block how far encoding is, raises it.
+        """
+        image = checked_rgb(rgb)
+        tell = report or silent
+        maps = self._with_fallback("encoding", lambda: self._encode(image, tell))
+        tell(1.0, "encoded")
+        return Embedding(
+            features={name: frozen(part[0].cpu().numpy()) for name, part in zip(LEVELS, maps, strict=True)},
+            image_shape=(image.shape[0], image.shape[1]),
+            input_size=(self._side, self._side),
+            model=self._model,
+            local=dict(zip(LEVELS, maps, strict=True)),
+        )
+
+    def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool | None = None) -> Candidates:
+        """Return masks for the prompts, as `Segmenter.decode` says.
+
+        Raises
+        ------
+        ModelError
+            If the embedding is another model's, or the prompts' mask has not the shape of this model's logits.
+        """
+        several = prompts.ambiguous if multimask is None else multimask
+        self._check(embedding, prompts)
+        logits, scores = self._with_fallback("decoding", lambda: self._decode(embedding, prompts, several))
+        low: NDArray[np.float32] = frozen(logits[0, 0].float().cpu().numpy())
+        return Candidates(
+            logits=low,
+            scores=scores[0, 0].cpu().numpy().astype(np.float64),
+            frame=Frame.whole(embedding.image_shape, (low.shape[1], low.shape[2])),
+        )
+
+    def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
+        try:
+            return run()
+        except RuntimeError as error:
+            if not (self._device.is_gpu and is_out_of_memory(error)):
+                raise
+        self._device = cpu_after_out_of_memory(self._device, doing)
+        self._network.to("cpu")
+        return run()
+
+    def _encode(self, image: NDArray[np.uint8], tell: Report) -> list[Any]:
+        from PIL import Image
+
+        torch = torch_module()
+        pixels = self._processor(images=Image.fromarray(image), return_tensors="pt")["pixel_values"]
+        with torch.inference_mode(), telling_blocks(self._network.vision_encoder, tell, "encoding"):
+            maps = self._network.get_image_embeddings(pixels.to(self._network.device))
+        return list(maps)
+
+    def _check(self, embedding: Embedding, prompts: Prompts) -> None:
+        if embedding.model != self._model:
+            raise ModelError(
+                f"This embedding was made by {embedding.model}, not by {self._model}; encode the image again."
+            )
+        shape = tuple(self._network.prompt_encoder.mask_input_size)
+        if prompts.mask is not None and prompts.mask.shape != shape:
+            raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")
+
+    def _decode(self, embedding: Embedding, prompts: Prompts, several: bool) -> tuple[Any, Any]:
+        torch = torch_module()
+        device = self._network.device
+        with torch.inference_mode():
+            outputs = self._network(
+                image_embeddings=[self._level(embedding, name).to(device) for name in LEVELS],
+                multimask_output=several,
+                **self._tensors(embedding, prompts, device),
+            )
+        return outputs.pred_masks, outputs.iou_scores
+
+    def _level(self, embedding: Embedding, name: str) -> Any:
+        there = embedding.local.get(name)
+        return there if there is not None else torch_module().tensor(embedding.features[name])[None]
+
+    def _tensors(self, embedding: Embedding, prompts: Prompts, device: Any) -> dict[str, Any]:
+        """Return the prompts as the network's arguments: one image, one object."""
+        torch = torch_module()
+        height, width = embedding.image_shape
+        scale = torch.tensor([self._side / width, self._side / height])
+        found: dict[str, Any] = {}
+        if len(prompts.points):
+            xy = torch.tensor(points_to_xy(prompts.points), dtype=torch.float32) * scale
+            found["input_points"] = xy[None, None].to(device)
+            found["input_labels"] = torch.tensor(prompts.labels, device=device)[None, None]
+        if prompts.box is not None:
+            corners = torch.tensor(box_to_xyxy(prompts.box), dtype=torch.float32).reshape(2, 2) * scale
+            found["input_boxes"] = corners.reshape(1, 1, 4).to(device)
+        if prompts.mask is not None:
+            found["input_masks"] = torch.tensor(prompts.mask, device=device)[None, None]
+        return found
