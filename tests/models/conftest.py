@@ -54,7 +54,7 @@ def tiny_sam() -> Any:
             global_attn_indexes=(1,),
             window_size=14,
             out_chans=256,
-        ),  # fmt: skip
+        ),
         prompt_encoder=PromptEncoder(256, (64, 64), (1024, 1024), 16),
         mask_decoder=MaskDecoder(
             num_multimask_outputs=3, transformer=TwoWayTransformer(2, 256, 8, 2048), transformer_dim=256

@@ -126,7 +126,7 @@ def test_pixels_to_masks_equal_sam_predictors(
     sam_checkpoint: Callable[[str], Path], picture: Callable[..., np.ndarray], full_size: Callable[[bool], None],
     architecture: str, kinds: list[str],
 ) -> None:  # fmt: skip
-    """Everything at full size; all but one picture through ViT-B takes minutes and is asked for by NAPARI_SAMDEPTH_SLOW."""
+    """Everything at full size; all but one picture through ViT-B takes minutes: NAPARI_SAMDEPTH_SLOW asks for it."""
     full_size(len(kinds) > 1)
     path = sam_checkpoint(architecture)
     segmenter = load_sam(path, device="cpu")
