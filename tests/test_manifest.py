@@ -98,7 +98,7 @@ def test_motorcycle_s_depth_is_understood(viewer_model):
     assert not np.isinf(depth.data).any()
     assert viewer_model.layers.selection.active is photo
     # the front wheel is nearer than the shelves at the back
-    assert np.nanmedian(depth.data[300:380, 80:160]) > np.nanmedian(depth.data[20:80, 400:600])
+    assert np.nanmedian(depth.data[300:420, 540:660]) > np.nanmedian(depth.data[20:80, 400:600])
 
 
 @pytest.mark.window
