@@ -203,19 +203,17 @@ def test_answers_for_another_slice_layer_or_model_are_dropped(
     assert not preview(viewer_model).any()
 
 
-@pytest.mark.parametrize(
-    ("array", "words"),
-    [(np.zeros((8, 8), dtype=np.complex64), "complex|Complex"), (np.zeros((4, 16, 16)), "3-D")],
-)
-def test_what_cannot_be_shown_is_refused_in_one_sentence(
-    session: AnnotationSession, viewer_model: ViewerModel, array: NDArray[np.generic], words: str
-) -> None:
-    try:
-        viewer_model.add_image(array)
-    except NotImplementedError:
-        pytest.skip("this napari refuses complex images itself")
-    viewer_model.dims.ndisplay = 3 if array.ndim == 3 else 2
-    with pytest.raises(LayerError, match=words):
+@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
+def test_complex_images_are_refused_in_one_sentence(session: AnnotationSession, viewer_model: ViewerModel) -> None:
+    viewer_model.add_image(np.zeros((8, 8), dtype=np.complex64))
+    with pytest.raises(LayerError, match="complex"):
+        session.start()
+
+
+def test_a_3d_view_is_refused_in_one_sentence(session: AnnotationSession, viewer_model: ViewerModel) -> None:
+    viewer_model.add_image(np.zeros((4, 16, 16)))
+    viewer_model.dims.ndisplay = 3
+    with pytest.raises(LayerError, match="3-D"):
         session.start()
 
 

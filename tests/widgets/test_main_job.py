@@ -79,7 +79,7 @@ def test_rows_and_labels_find_each_other(bench: Bench) -> None:
     view = bench.inspect.view
     view.selectRow(1)
     assert layer.selected_label == 9
-    assert np.allclose(viewer.camera.center[1:], (219.5, 324.5), atol=1)
+    assert np.allclose(viewer.scene.camera.center[1:], (219.5, 324.5), atol=1)
     layer.selected_label = 4
     assert view.selectionModel().currentIndex().siblingAtColumn(0).data() == "4"
 
@@ -92,6 +92,7 @@ def test_rows_and_labels_find_each_other(bench: Bench) -> None:
 def test_a_problem_is_one_sentence_in_the_dock(bench: Bench) -> None:
     bench.viewer.add_image(np.zeros((4, 32, 32)), name="volume")
     bench.viewer.dims.ndisplay = 3
+    bench.settle()
     bench.segment.start_button.click()
     bench.until(bench.segment.message.isVisible)
     assert "3-D" in bench.segment.message.text()
@@ -100,6 +101,7 @@ def test_a_problem_is_one_sentence_in_the_dock(bench: Bench) -> None:
 def test_closing_the_dock_releases_keys_and_helper_layers(bench: Bench) -> None:
     viewer = bench.viewer
     viewer.add_image(data.coins(), name="coins")
+    bench.settle()
     bench.segment.start_button.click()
     bench.until(lambda: bench.session.state.phase == "ready")
     points = viewer.layers["SAM prompts"]

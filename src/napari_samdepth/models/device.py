@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -88,8 +89,23 @@ def transformers_module() -> Any:
     return _load("transformers")
 
 
+def keep_triton_out() -> None:
+    """Keep torch from loading triton into a process that holds the system's LLVM, where that crashes Python.
+
+    Mesa's OpenGL drivers, which napari's window may use, bring libLLVM; triton's own copy of LLVM dies of a
+    segmentation fault beside it (seen with triton's libtriton.so and libLLVM-15). Nothing here compiles with triton,
+    and torch does without it when it cannot be imported. The other order, triton first, is harmless.
+    """
+    if "triton" in sys.modules or not sys.platform.startswith("linux"):
+        return
+    if "libLLVM" in Path("/proc/self/maps").read_text(errors="replace"):
+        logger.info("triton is left out: it cannot live beside the window system's LLVM.")
+        sys.modules["triton"] = None  # type: ignore[assignment]
+
+
 def _load(name: str) -> ModuleType:
     prepare_openmp()
+    keep_triton_out()
     try:
         return importlib.import_module(name)
     except (ImportError, OSError, RuntimeError) as error:

@@ -186,4 +186,6 @@ def centre_on(labels: Labels, label: int, viewer: ViewerModel) -> None:
         centre = shown.to_data(np.array([[rows.mean(), cols.mean()]]))[0]
         world = np.asarray(labels.data_to_world(centre), dtype=np.float64)
         down, across = (axis - viewer.dims.ndim for axis in viewer.dims.displayed)
-        viewer.camera.center = (0.0, float(world[down]), float(world[across]))
+        # napari 0.9 moved the camera into the scene
+        camera = getattr(viewer, "scene", viewer).camera
+        camera.center = (0.0, float(world[down]), float(world[across]))

@@ -63,6 +63,8 @@ def read_plane(image: Image, viewer: ViewerModel) -> PlaneSource:
     LayerError
         If no plane of the image is shown, or its values are complex.
     """
+    if np.dtype(image.dtype).kind == "c":
+        raise LayerError(f"“{image.name}” is complex; add its magnitude, numpy.abs(image), as an image instead.")
     shown = shown_plane(image, viewer.dims, MAX_SIDE)
     low, high = (float(limit) for limit in image.contrast_limits)
     return PlaneSource(shown, _plane_data(image, shown), bool(image.rgb), (low, high), float(image.gamma))

@@ -9,7 +9,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer
 from napari.utils.theme import get_theme
 from psygnal import EmissionInfo
-from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtCore import Signal as QtSignal  # type: ignore[attr-defined]
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import (
@@ -94,6 +94,12 @@ class Dock(QWidget):
         """Let go of the session and the layers."""
         self.release()
         super().closeEvent(event)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice being taken out of the window: napari removes docks without closing what is in them."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.release()
+        return super().event(event)
 
     def release(self) -> None:
         """Disconnect from everything; safe to call twice."""
