@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -234,6 +235,15 @@ def test_every_import_is_a_declared_dependency():
 def test_no_qt_binding_in_the_base_install():
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert not [need for need in project["dependencies"] if need.lower().startswith(("pyqt", "pyside", "napari["))]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs"])
+def test_links_between_pages_lead_somewhere(page):
+    path = TOP / page
+    for file in sorted(path.rglob("*.md")) if path.is_dir() else [path]:
+        for link in re.findall(r"\]\(([^)#\s]+)", file.read_text(encoding="utf-8")):
+            if "://" not in link:
+                assert (file.parent / link).exists(), f"{file.name} links to {link}"
 
 
 def test_public_names_resolve():
