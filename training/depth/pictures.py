@@ -92,12 +92,15 @@ def _file_of(folder: Path, package: str, name: str) -> Path:
 
 
 def photographs(folder: Path) -> dict[str, Array]:
-    """Every photograph by name, (H, W, 3) uint8, at most 1600 pixels long."""
+    """Every photograph at hand by name, (H, W, 3) uint8, at most 1600 pixels long: scikit-image's and `folder`'s."""
     out = {}
     for name in WHEEL:
         picture = getattr(data, name)()
         out[name] = picture if picture.ndim == 3 else np.dstack([picture] * 3)
     for package, names in LIBRARY.items():
+        if not (folder / package).exists():
+            print(f"{package} is not in {folder}: going on without its pictures.")
+            continue
         for name in names:
             with Image.open(_file_of(folder, package, name)) as image:
                 image.draft("RGB", (1600, 1600))
@@ -119,7 +122,7 @@ class Teacher:
 
     def _once(self, picture: Image.Image) -> Array:
         x = np.asarray(picture, np.float32).transpose(2, 0, 1)[None]
-        return np.asarray(self.session.run(None, {"input": x})[0])[0, 0]
+        return np.asarray(self.session.run(None, {"input": x})[0][0, 0])
 
     def label(self, rgb: Array) -> Array:
         """Relative inverse depth (H, W) float32 of (H, W, 3) uint8, averaged with that of the mirror image."""
