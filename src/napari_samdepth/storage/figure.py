@@ -176,7 +176,7 @@ def _swatch(colour: NDArray[Any], left: float, middle: float) -> Any:
 
 
 def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}"
+    return "–" if np.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
 
 
 def _shortened(text: str, longest: int = 12) -> str:

@@ -1,0 +1,329 @@
+"""The command ``napari-samdepth``: the same work without a window.
+
+Whatever goes wrong is said in one sentence on stderr with exit code 2; files are whole or not written at all.
+Libraries are imported by the commands that need them, so that ``--help`` and ``--version`` answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from napari_samdepth.demo import Shown
+
+KINDS = ("inverse", "distance", "height", "index")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 2 bad input or a failure, 130 interrupted.
+
+    Parameters
+    ----------
+    arguments
+        Words after the command's name; those of the process if None.
+    """
+    # must be set before torch is loaded, or one busy neighbour makes everything several times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except KeyboardInterrupt:
+        print("napari-samdepth: interrupted.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if not _expected(error):
+            raise
+        print(f"napari-samdepth: {_sentence(error)}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _expected(error: Exception) -> bool:
+    """Whether an error tells the user what is wrong with what they gave, rather than of a fault in this program."""
+    from napari_samdepth.models.protocols import ModelError
+
+    return isinstance(error, ModelError | ValueError | OSError)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f" {error.filename}" if error.filename else " the result"
+        return f"cannot read or write{where}: {error.strerror}."
+    return " ".join(str(error).split())
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser that refuses in one sentence, without the usage lines."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message.rstrip('.')}; see {self.prog} --help.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="napari-samdepth", description="Segment with clicks, estimate depth, read it per label.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_demo(commands)
+    _add_segment(commands)
+    _add_depth(commands)
+    _add_readout(commands)
+    _add_models(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from napari_samdepth import __version__
+
+        print(f"napari-samdepth {__version__}")
+        parser.exit()
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser("demo", help="run everything on two sample pictures with the built-in models")
+    demo.add_argument("--out", type=Path, default=Path("demo-output"), help="folder for the files (demo-output)")
+    demo.add_argument("--no-show", action="store_true", help="do not open napari afterwards")
+    _add_device(demo)
+    demo.set_defaults(run=_demo)
+
+
+def _add_segment(commands: Any) -> None:
+    segment = commands.add_parser("segment", help="one object from points and a box: a labels TIFF")
+    segment.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
+    segment.add_argument(
+        "--point", action="append", default=[], type=_point, metavar="ROW,COL[:0|1]",
+        help="a click in pixels; :0 for background (may be given again)",
+    )  # fmt: skip
+    segment.add_argument("--box", type=_box, metavar="ROW_MIN,COL_MIN,ROW_MAX,COL_MAX", help="a box in pixels")
+    segment.add_argument("--out", type=Path, required=True, help="the labels TIFF to write")
+    _add_model(segment, "a catalog name or a SAM checkpoint")
+    segment.set_defaults(run=_segment)
+
+
+def _add_depth(commands: Any) -> None:
+    depth = commands.add_parser("depth", help="estimate depth: a float32 TIFF")
+    depth.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
+    depth.add_argument("--out", type=Path, required=True, help="the depth TIFF to write")
+    _add_model(depth, "a catalog name or a folder in transformers' format")
+    depth.set_defaults(run=_depth)
+
+
+def _add_readout(commands: Any) -> None:
+    readout = commands.add_parser("readout", help="depth per label: a CSV table")
+    readout.add_argument("labels", metavar="LABELS", help="an image of integers, 0 for background")
+    readout.add_argument("depth", metavar="DEPTH", help="an image of the same size")
+    readout.add_argument("--kind", choices=KINDS, help="what the depth's values mean, where the file does not say")
+    readout.add_argument("--unit", help="their unit")
+    readout.add_argument("--out", type=Path, help="the CSV to write (printed if not given)")
+    readout.set_defaults(run=_readout)
+
+
+def _add_models(commands: Any) -> None:
+    models = commands.add_parser("models", help="models: what there is, and what is on this machine")
+    actions = models.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
+    actions.add_parser("list", help="all models, with size, licence and use").set_defaults(run=_models_list)
+    for name, run, text in (
+        ("download", _models_download, "fetch a model's weights; continues where it stopped"),
+        ("path", _models_path, "where a model's files are (the models' folder without a name)"),
+        ("verify", _models_verify, "read a model's files again and compare checksums"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("name", metavar="NAME", nargs="?" if name == "path" else None)
+        action.set_defaults(run=run)
+
+
+def _add_model(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--model", default="builtin", help=f"{what} (builtin)")
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda or mps; the fastest there is if not given")
+
+
+def _numbers(text: str, count: int, shape: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        raise argparse.ArgumentTypeError(f"expected {shape}, got {text!r}")
+    return numbers
+
+
+def _point(text: str) -> tuple[float, float, int]:
+    place, _, sign = text.partition(":")
+    if sign not in ("", "0", "1"):
+        raise argparse.ArgumentTypeError(f"expected ROW,COL[:0|1], got {text!r}")
+    row, col = _numbers(place, 2, "ROW,COL[:0|1]")
+    return row, col, int(sign or 1)
+
+
+def _box(text: str) -> list[float]:
+    return _numbers(text, 4, "ROW_MIN,COL_MIN,ROW_MAX,COL_MAX")
+
+
+def _progress() -> Callable[[float, str], None]:
+    """Return a report that keeps one line of the terminal up to date, and says nothing where there is none."""
+    if not sys.stderr.isatty():
+        return lambda done, what: None
+
+    def show(done: float, what: str) -> None:
+        print(f"\r{what[:60]:<60} {100 * done:3.0f} %", end="\n" if done >= 1 else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _picture(path: str) -> NDArray[np.uint8]:
+    from napari_samdepth.core.plane import to_rgb
+    from napari_samdepth.storage.export import read_image
+
+    return to_rgb(read_image(path))
+
+
+def _inside(points: list[tuple[float, float, int]], shape: tuple[int, ...]) -> None:
+    for row, col, _ in points:
+        if not (-0.5 <= row < shape[0] - 0.5 and -0.5 <= col < shape[1] - 0.5):
+            raise ValueError(
+                f"The point {row:g},{col:g} lies outside of the image of {shape[0]} rows and {shape[1]} columns."
+            )
+
+
+def _segment(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from napari_samdepth.core.labelling import write_mask
+    from napari_samdepth.core.prompts import Prompts
+    from napari_samdepth.models.loading import load_segmenter
+    from napari_samdepth.storage.export import write_labels
+
+    if not options.point and options.box is None:
+        raise ValueError("Give at least one --point ROW,COL or a --box.")
+    points = [(row, col) for row, col, _ in options.point]
+    prompts = Prompts(points, [sign for *_, sign in options.point], options.box)
+    rgb = _picture(options.image)
+    _inside(options.point, rgb.shape)
+    segmenter = load_segmenter(options.model, options.device, _progress(), download=False)
+    answer = segmenter.decode(segmenter.encode(rgb), prompts)
+    labels = np.zeros(rgb.shape[:2], dtype=np.uint8)
+    change = write_mask(labels, answer.patch(), 1)
+    if change is None:
+        raise ValueError("The model finds no object there; try other points or a box.")
+    change.apply(labels)
+    write_labels(options.out, labels)
+    print(
+        f"{options.out}: {change.count} px, score {answer.scores[answer.best]:.2f} "
+        f"({segmenter.name} on {segmenter.device})"
+    )
+    return 0
+
+
+def _depth(options: argparse.Namespace) -> int:
+    from napari_samdepth.models.loading import load_depth_estimator
+    from napari_samdepth.storage.export import write_depth
+
+    rgb = _picture(options.image)
+    estimator = load_depth_estimator(options.model, options.device, _progress(), download=False)
+    depth = estimator.estimate(rgb)
+    write_depth(options.out, depth)
+    print(f"{options.out}: {depth.kind} depth, {depth.unit or 'no unit'} ({estimator.name} on {estimator.device})")
+    return 0
+
+
+def _readout(options: argparse.Namespace) -> int:
+    from napari_samdepth.core.readout import depth_readout
+    from napari_samdepth.storage.export import read_depth, read_image, write_table
+
+    table = depth_readout(read_image(options.labels), read_depth(options.depth, options.kind, options.unit))
+    if options.out is None:
+        print(table.to_csv(float_format="%.7g"), end="")
+    else:
+        write_table(options.out, table)
+        print(f"{options.out}: {len(table)} labels")
+    return 0
+
+
+def _models_list(options: argparse.Namespace) -> int:
+    from napari_samdepth.models.catalog import entries
+    from napari_samdepth.models.download import entry_status
+
+    for entry in entries():
+        status = entry_status(entry)
+        place = "ships with it" if entry.ships else "here" if status.present else f"{entry.size / 1e6:,.0f} MB"
+        print(f"{entry.name:<26}{entry.task:<9}{place:<15}{entry.licence:<14}{entry.good_for}")
+    return 0
+
+
+def _models_download(options: argparse.Namespace) -> int:
+    from napari_samdepth.models.download import fetch
+
+    print(fetch(options.name, report=_progress()))
+    return 0
+
+
+def _models_path(options: argparse.Namespace) -> int:
+    from napari_samdepth.models.catalog import find
+    from napari_samdepth.models.download import entry_status, missing, models_folder
+
+    if options.name is None:
+        print(models_folder())
+        return 0
+    entry = find(options.name)
+    status = entry_status(entry)
+    if not status.present:
+        raise ValueError(missing(entry))
+    print(status.path or "ships with the package")
+    return 0
+
+
+def _models_verify(options: argparse.Namespace) -> int:
+    from napari_samdepth.models.download import verify
+
+    status = verify(options.name, report=_progress())
+    print(f"{options.name}: {status.path or 'ships with the package'}, as it should be")
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from napari_samdepth.demo import run
+    from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
+
+    segmenter = load_segmenter("builtin", options.device)
+    estimator = load_depth_estimator("builtin", options.device)
+    results = run(segmenter, estimator, options.out, print)
+    print(f"\nAll files are in {options.out.resolve()}")
+    if not options.no_show and _has_display():
+        _show(results)
+    return 0
+
+
+def _has_display() -> bool:
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(named) or not sys.platform.startswith("linux")
+
+
+def _show(results: list[Shown]) -> None:
+    """Open napari with the layers of every scene; the first scene is shown."""
+    import napari
+
+    from napari_samdepth.core.readout import for_features
+
+    viewer = napari.Viewer(title="napari-samdepth demo")
+    for shown in results[1:] + results[:1]:
+        name, scale = shown.scene.name, {"visible": shown is results[0]}
+        viewer.add_image(shown.scene.rgb, name=name, **scale)
+        viewer.add_image(shown.depth.values, name=f"{name} depth", colormap="inferno", visible=False)
+        viewer.add_labels(shown.labels, name=f"{name} masks", features=for_features(shown.table), **scale)
+    napari.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

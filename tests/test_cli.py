@@ -1,0 +1,193 @@
+"""The command line: what it writes, and that every refusal is one sentence, code 2, and nothing half written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from skimage import data, io
+
+from napari_samdepth.cli import main
+from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.readout import depth_readout
+from napari_samdepth.storage.export import read_depth, write_depth, write_labels
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a picture, labels and depth, in which the command runs; no models but the built-in ones."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAPARI_SAMDEPTH_MODELS", str(tmp_path / "models"))
+    io.imsave("coins.png", data.coins(), check_contrast=False)
+    labels = np.zeros((60, 80), dtype=np.int32)
+    labels[5:25, 5:25], labels[30:50, 40:70] = 1, 300
+    write_labels("labels.tif", labels)
+    write_depth("depth.tif", DepthMap(np.mgrid[:60, :80][0] / 10, "distance", "m", "a ramp"))
+    np.save("plain.npy", np.mgrid[:60, :80][1])
+    np.save("small.npy", np.zeros((5, 5)))
+    np.save("floats.npy", np.zeros((60, 80)))
+    np.save("stack.npy", np.zeros((4, 5, 6, 7)))
+    Path("broken.png").write_bytes(b"no picture")
+    Path("broken.pth").write_bytes(b"no checkpoint")
+    Path("a_file").write_text("x")
+    return tmp_path
+
+
+def call(*words: str) -> int:
+    """Run the command in this process and return its exit code."""
+    try:
+        return main(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+REFUSED = {
+    "no command": ((), "COMMAND"),
+    "unknown command": (("paint",), "paint"),
+    "no such image": (("segment", "absent.png", "--point", "5,5", "--out", "o.tif"), "no file absent.png"),
+    "broken image": (("segment", "broken.png", "--point", "5,5", "--out", "o.tif"), "broken.png cannot be read"),
+    "four axes": (("depth", "stack.npy", "--out", "o.tif"), "(4, 5, 6, 7)"),
+    "no prompt": (("segment", "coins.png", "--out", "o.tif"), "--point"),
+    "half a point": (("segment", "coins.png", "--point", "5", "--out", "o.tif"), "ROW,COL"),
+    "a point of words": (("segment", "coins.png", "--point", "a,b", "--out", "o.tif"), "'a,b'"),
+    "a strange sign": (("segment", "coins.png", "--point", "5,5:2", "--out", "o.tif"), "'5,5:2'"),
+    "point outside": (("segment", "coins.png", "--point", "5,900", "--out", "o.tif"), "5,900 lies outside"),
+    "box the wrong way": (("segment", "coins.png", "--box", "50,50,10,10", "--out", "o.tif"), "row_min < row_max"),
+    "short box": (("segment", "coins.png", "--box", "50,50,10", "--out", "o.tif"), "ROW_MAX"),
+    "no out": (("segment", "coins.png", "--point", "5,5"), "--out"),
+    "unknown model": (("segment", "coins.png", "--point", "5,5", "--model", "x", "--out", "o.tif"), "'x'"),
+    "model not here": (
+        ("segment", "coins.png", "--point", "5,5", "--model", "vit_b", "--out", "o.tif"), "models download vit_b",
+    ),
+    "no checkpoint": (("segment", "coins.png", "--point", "5,5", "--model", "./no.pth", "--out", "o.tif"), "no.pth"),
+    "broken checkpoint": (
+        ("segment", "coins.png", "--point", "5,5", "--model", "./broken.pth", "--out", "o.tif"), "broken.pth",
+    ),
+    "unknown device": (("depth", "coins.png", "--device", "abacus", "--out", "o.tif"), "abacus"),
+    "depth model not here": (("depth", "coins.png", "--model", "dpt-large", "--out", "o.tif"), "download dpt-large"),
+    "unknown kind": (("readout", "labels.tif", "depth.tif", "--kind", "deep", "--out", "o.csv"), "'deep'"),
+    "kind not said": (("readout", "labels.tif", "plain.npy", "--out", "o.csv"), "give a kind"),
+    "labels of floats": (("readout", "floats.npy", "depth.tif", "--out", "o.csv"), "float64"),
+    "sizes differ": (("readout", "labels.tif", "small.npy", "--kind", "height", "--out", "o.csv"), "(5, 5)"),
+    "out in a file": (("readout", "labels.tif", "depth.tif", "--out", "a_file/o.csv"), "a_file"),
+    "unknown name": (("models", "path", "x"), "'x'"),
+    "nothing to verify": (("models", "verify", "vit_b"), "not on this machine"),
+    "nothing to fetch": (("models", "download", "builtin"), "ships with the package"),
+    "path of an absent one": (("models", "path", "vit_h"), "not on this machine"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_input_is_refused_in_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    words, said = REFUSED[case]
+    before = sorted(folder.rglob("*"))
+    assert call(*words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("napari-samdepth")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    assert said in err
+    assert "Traceback" not in err
+    assert sorted(path for path in folder.rglob("*") if path.name != "models") == [
+        path for path in before if path.name != "models"
+    ]
+
+
+def test_a_refusal_of_the_real_command_shows_no_traceback(folder: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "napari_samdepth.cli", "depth", "broken.png", "--out", "o.tif"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert (
+        run.stderr == "napari-samdepth: broken.png cannot be read as an image; give a TIFF, PNG, JPEG or .npy file.\n"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no RLIMIT_FSIZE")
+def test_a_full_disk_is_said_and_leaves_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        code = call("readout", "labels.tif", "depth.tif", "--out", "o.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 2
+    assert "cannot read or write" in capsys.readouterr().err
+    assert not [path for path in folder.iterdir() if path.name.startswith((".o", "o."))]
+
+
+def test_readout_is_the_table_of_the_library(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = depth_readout(tifffile.imread("labels.tif"), read_depth("depth.tif"))
+    assert call("readout", "labels.tif", "depth.tif", "--out", "new/table.csv") == 0
+    table = pd.read_csv("new/table.csv", index_col="label", keep_default_na=False)
+    pd.testing.assert_frame_equal(table, expected, rtol=1e-6, check_dtype=False)
+    assert "2 labels" in capsys.readouterr().out
+    assert call("readout", "labels.tif", "depth.tif") == 0
+    printed = pd.read_csv(StringIO(capsys.readouterr().out), index_col="label", keep_default_na=False)
+    pd.testing.assert_frame_equal(printed, table)
+
+
+def test_the_kind_given_is_the_kind_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nearest = {}
+    for kind in ("height", "distance"):
+        assert call("readout", "labels.tif", "plain.npy", "--kind", kind, "--out", f"{kind}.csv") == 0
+        nearest[kind] = pd.read_csv(f"{kind}.csv", index_col="label")["rank"].idxmin()
+    assert nearest == {"height": 300, "distance": 1}
+
+
+def test_segment_writes_the_coin_that_was_clicked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("segment", "coins.png", "--point", "58,44", "--point", "58,85:0", "--out", "coin.tif") == 0
+    mask = tifffile.imread("coin.tif")
+    assert mask.shape == (303, 384)
+    assert mask.dtype == np.uint8
+    assert mask[58, 44] == 1
+    assert mask[58, 85] == 0
+    rows, cols = np.mgrid[:303, :384]
+    disc = (rows - 57) ** 2 + (cols - 44) ** 2 < 21**2
+    assert (disc & (mask > 0)).sum() / (disc | (mask > 0)).sum() > 0.7
+    assert f"{np.count_nonzero(mask)} px" in capsys.readouterr().out
+
+
+def test_depth_writes_what_it_means(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("depth", "coins.png", "--out", "d.tif") == 0
+    depth = read_depth("d.tif")
+    assert depth.values.shape == (303, 384)
+    assert depth.kind == "inverse"
+    assert np.isfinite(depth.values).all()
+    assert depth.values.std() > 0
+    assert "inverse depth" in capsys.readouterr().out
+
+
+def test_models_are_listed_with_what_is_here(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from napari_samdepth.models.catalog import entries
+
+    assert call("models", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [entry.name for entry in entries()]
+    assert "ships with it" in lines[0]
+    assert call("models", "path") == 0
+    assert capsys.readouterr().out.strip() == str(folder / "models")
+    (folder / "models" / "vit_b").mkdir(parents=True)
+    (folder / "models" / "vit_b" / "sam_vit_b_01ec64.pth").write_bytes(b"wrong")
+    assert call("models", "path", "vit_b") == 0
+    assert capsys.readouterr().out.strip().endswith("sam_vit_b_01ec64.pth")
+    assert call("models", "verify", "vit_b") == 2
+    assert "sha256" in capsys.readouterr().err
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out.startswith("napari-samdepth ")
+    for words in (["--help"], ["segment", "--help"], ["models", "--help"]):
+        assert call(*words) == 0
+        assert "usage: napari-samdepth" in capsys.readouterr().out
