@@ -53,7 +53,7 @@ def photo_texture(rng: Rng, size: int) -> Array:
         crop = crop[:, ::-1]
     if rng.random() < 0.4:
         crop = crop[..., rng.permutation(3)]
-    return np.clip(crop * rng.uniform(0.5, 1.2) + rng.uniform(-0.15, 0.15), 0, 1)
+    return np.asarray(np.clip(crop * rng.uniform(0.5, 1.2) + rng.uniform(-0.15, 0.15), 0, 1))
 
 
 def texture(rng: Rng, size: int) -> Array:

@@ -144,7 +144,7 @@ def render(number: int) -> tuple[Array, Array]:
         "sampler": {"type": "independent", "sample_count": 16},
     }  # fmt: skip
     loaded = mi.load_dict(scene)
-    linear = np.array(mi.render(loaded, seed=number))[..., :3]
+    linear = np.array(mi.render(loaded, seed=mi.UInt32(number)))[..., :3]
     rgb = (np.clip(linear, 0, 1) ** (1 / 2.2) * 255).astype(np.uint8)
     return rgb, _labels(mi, loaded)
 

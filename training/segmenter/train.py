@@ -120,8 +120,10 @@ def _dense(sam: Sam, shown: Tensor | None, count: int) -> Tensor:
     encoder = sam.prompt_encoder
     if shown is None:
         h, w = encoder.image_embedding_size
-        return encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(count, -1, h, w)
-    return encoder.mask_downscaling(shown.clamp(-32, 32)[:, None])
+        none: Tensor = encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(count, -1, h, w)
+        return none
+    given: Tensor = encoder.mask_downscaling(shown.clamp(-32, 32)[:, None])
+    return given
 
 
 def save(run: Run, path: Path) -> None:

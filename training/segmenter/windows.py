@@ -15,6 +15,7 @@ from torch import Tensor
 
 from napari_samdepth.models.builtin.segmenter_views import stretch
 from training.segmenter.paint import Array, Rng
+from training.segmenter.pictures import read_nuclei
 
 SIDE = 256
 # how often a window comes from each source; the three kinds of nuclei picture are far from equally many
@@ -64,17 +65,6 @@ class Pool:
             return sample["rgb"], sample["labels"], source
 
 
-def read_nuclei(root: Path, name: str) -> tuple[Array, Array]:
-    """Picture (H, W, 3) uint8 and labels (H, W) of one nuclei image."""
-    from PIL import Image
-
-    with Image.open(root / "images" / f"{name}.png") as handle:
-        rgb = np.array(handle.convert("RGB"))
-    with Image.open(root / "labels" / f"{name}.png") as handle:
-        labels = np.asarray(handle).astype(np.int32)
-    return rgb, labels
-
-
 def _choose_scale(rng: Rng, extent: float, shape: tuple[int, int]) -> float:
     """Window pixels per picture pixel, so that the object spans from some 12 to 240 of the window's 256 pixels."""
     often, any_size = rng.uniform(45, 140), float(np.exp(rng.uniform(np.log(12), np.log(240))))
@@ -92,7 +82,7 @@ def _grid(rng: Rng, centre: Array, scale: float, shape: tuple[int, int], upright
         a = rng.uniform(0, 6.28) if rng.random() < 0.4 else rng.integers(4) * np.pi / 2
         turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
         linear = linear @ turn @ np.diag(np.exp(rng.normal(0, 0.08, 2)) * [1, rng.choice([-1, 1])])
-    at = np.stack(np.mgrid[:SIDE, :SIDE], -1) + 0.5 - SIDE / 2
+    at = np.moveaxis(np.mgrid[:SIDE, :SIDE], 0, -1) + 0.5 - SIDE / 2
     return np.asarray(at @ linear.T + middle - 0.5)
 
 

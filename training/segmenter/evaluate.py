@@ -1,0 +1,221 @@
+"""How good the shipped segmenter is, measured through the public protocol, as tables for docs/.
+
+``python -m training.segmenter.evaluate nuclei --data ../shared/data/dsb2018`` and likewise ``baselines``, ``coins``,
+``scenes`` (``--scenes`` FOLDER of ``training.segmenter.rendered``), ``motorcycle`` (writes a figure) and ``times``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from napari_samdepth.core.prompts import Prompts
+from napari_samdepth.models.builtin.segmenter import WEIGHTS, BuiltinSegmenter, load_builtin
+from napari_samdepth.models.device import torch_module
+from training.segmenter import baselines
+from training.segmenter.judge import Verdict, judge
+from training.segmenter.paint import Array
+from training.segmenter.pictures import read_nuclei
+from training.segmenter.split import read_split
+
+HEAD = "| | objects | 1 click | best of 3 | 2 clicks | 3 clicks | 4 clicks | 5 clicks | box | ≥ .5 at 1 | ≥ .8 at 1 |"
+BINS = ((0, 10), (10, 16), (16, 24), (24, 40), (40, 10**6))
+
+
+def nuclei(root: Path, part: str, per_image: int) -> Iterator[tuple[str, Array, list[Array]]]:
+    """Kind, picture and up to ``per_image`` seeded objects of each image in a part of the split."""
+    kinds = {record["id"]: record["kind"] for record in json.loads((root / "index.json").read_text())}
+    for name in read_split()[part]:
+        rgb, labels = read_nuclei(root, name)
+        ids = np.random.default_rng(0).permutation(np.unique(labels)[1:])[:per_image]
+        yield kinds[name], rgb, [labels == i for i in ids]
+
+
+def coins() -> Iterator[tuple[str, Array, list[Array]]]:
+    """scikit-image's coins with the labels of ``training.segmenter.label_coins``."""
+    from skimage import data
+
+    from training.segmenter.label_coins import coin_labels
+
+    labels = coin_labels()
+    yield "coins", np.stack([data.coins()] * 3, -1), [labels == i for i in range(1, labels.max() + 1)]
+
+
+def scenes(folder: Path, first: int, last: int) -> Iterator[tuple[str, Array, list[Array]]]:
+    """Rendered scenes ``first`` to ``last`` (excluded) of a folder, objects of at least 80 visible pixels."""
+    for path in sorted(folder.glob("*.npz")):
+        if first <= int(path.stem) < last:
+            with np.load(path) as sample:
+                rgb, labels = sample["rgb"], sample["labels"]
+            objects = [labels == i for i in np.unique(labels)[1:]]
+            yield "scenes", rgb, [truth for truth in objects if truth.sum() >= 80]
+
+
+def measure(
+    segmenter: BuiltinSegmenter, pictures: Iterator[tuple[str, Array, list[Array]]]
+) -> list[tuple[str, float, Verdict]]:
+    """(kind, diameter of the disc of equal area, verdict) of every object."""
+    found = []
+    for kind, rgb, objects in pictures:
+        embedding = segmenter.encode(rgb)
+        for truth in objects:
+            diameter = float(np.sqrt(4 / np.pi * truth.sum()))
+            found.append((kind, diameter, judge(segmenter, embedding, truth)))
+    return found
+
+
+def row(name: str, verdicts: list[Verdict]) -> str:
+    """One line of the table under ``HEAD``."""
+    clicks = np.array([v.clicks for v in verdicts])
+    cells = [clicks[:, 0].mean(), np.mean([v.oracle for v in verdicts]), *clicks[:, 1:].mean(0)]
+    cells += [np.mean([v.box for v in verdicts]), (clicks[:, 0] >= 0.5).mean(), (clicks[:, 0] >= 0.8).mean()]
+    return f"| {name} | {len(verdicts)} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |"
+
+
+def table(found: list[tuple[str, float, Verdict]], sizes: bool) -> str:
+    """Markdown: all, by kind, by diameter."""
+    lines = [HEAD, "|" + "---|" * (HEAD.count("|") - 1), row("all", [v for _, _, v in found])]
+    kinds = sorted({kind for kind, _, _ in found})
+    if len(kinds) > 1:
+        lines += [row(kind, [v for k, _, v in found if k == kind]) for kind in kinds]
+    for low, high in BINS if sizes else ():
+        some = [v for _, d, v in found if low <= d < high]
+        if some:
+            lines.append(row(f"{low}–{high} px" if high < 10**6 else f"≥ {low} px", some))
+    return "\n".join(lines)
+
+
+def baseline_table(root: Path, part: str, per_image: int, walks: int) -> str:
+    """Otsu with watershed on the same objects, random walker on the first ``walks`` objects of each image."""
+    under, walked = [], []
+    for _, rgb, objects in nuclei(root, part, per_image):
+        labels = baselines.otsu_watershed(rgb)
+        under += [baselines.region_under(labels, truth) for truth in objects]
+        walked += [baselines.random_walker_clicks(rgb, truth, 5) for truth in objects[:walks]]
+    lines = ["| | objects | 1 click | 3 clicks | 5 clicks | ≥ .5 at 1 | ≥ .8 at 1 |", "|" + "---|" * 7]
+    one, several = np.array(under), np.array(walked)
+    lines.append(
+        f"| Otsu + watershed, region under the click | {len(one)} | {one.mean():.3f} | | | "
+        f"{(one >= 0.5).mean():.3f} | {(one >= 0.8).mean():.3f} |"
+    )
+    first, third, fifth = several[:, 0], several[:, 2], several[:, 4]
+    lines.append(
+        f"| random walker, same clicks | {len(first)} | {first.mean():.3f} | {third.mean():.3f} | {fifth.mean():.3f} | "
+        f"{(first >= 0.5).mean():.3f} | {(first >= 0.8).mean():.3f} |"
+    )
+    return "\n".join(lines)
+
+
+def _median(run: Callable[[], object], repeats: int) -> float:
+    spent = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        spent.append(time.perf_counter() - began)
+    return 1e3 * float(np.median(spent))
+
+
+def times(segmenter: BuiltinSegmenter) -> str:
+    """Medians in milliseconds: encoding, a first click where nobody has looked yet, and the click after."""
+    head = "| image | encode | first click | refining click |"
+    lines = [f"{torch_module().get_num_threads()} threads", "", head, "|---|---|---|---|"]
+    for side in (512, 1024, 4096):
+        cells = " | ".join(f"{cell:.0f}" for cell in _times(segmenter, side))
+        lines.append(f"| {side} × {side} | {cells} |")
+    return "\n".join(lines)
+
+
+def _times(segmenter: BuiltinSegmenter, side: int) -> list[float]:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side]
+    blobs = ((y % 40 - 20) ** 2 + (x % 40 - 20) ** 2 < 150).astype(np.uint8) * 140
+    rgb = np.repeat((blobs + rng.integers(0, 60, (side, side), dtype=np.uint8))[..., None], 3, 2)
+    embedding = segmenter.encode(rgb)
+    spots = iter([(r * 40 + 20, c * 40 + 20) for r, c in rng.integers(1, side // 40 - 1, (100, 2))])
+
+    def first() -> object:
+        return segmenter.decode(embedding, Prompts([next(spots)])).patch()
+
+    encode = _median(lambda: segmenter.encode(rgb), 7)
+    first()
+    click = _median(first, 15)
+    at = next(spots)
+    seen = segmenter.decode(embedding, Prompts([at]))
+    more = Prompts([at, (at[0] + 3, at[1])], mask=seen.logits[seen.best])
+    return [encode, click, _median(lambda: segmenter.decode(embedding, more).patch(), 15)]
+
+
+# (name, clicks (row, col, label)) on the motorcycle picture: a person's clicks, up to five a part
+MOTORCYCLE = (
+    ("front wheel", [(370, 200, 1)]),
+    ("tank", [(215, 330, 1)]),
+    ("seat", [(235, 480, 1)]),
+)
+
+
+def motorcycle(segmenter: BuiltinSegmenter, figure: Path) -> str:
+    """Write a figure of some larger parts of scikit-image's motorcycle, each from at most five clicks."""
+    from matplotlib.figure import Figure
+    from skimage import data
+
+    rgb = np.ascontiguousarray(data.stereo_motorcycle()[0][..., :3])
+    embedding = segmenter.encode(rgb)
+    drawn = Figure(figsize=(12, 8), dpi=80, layout="constrained")
+    lines = ["| part | clicks | pixels | foretold IoU |", "|---|---|---|---|"]
+    for axes, (name, clicks) in zip(drawn.subplots(2, 3).ravel(), MOTORCYCLE, strict=False):
+        found = segmenter.decode(embedding, Prompts([clicks[0][:2]]))
+        for count in range(2, len(clicks) + 1):
+            points, labels = [c[:2] for c in clicks[:count]], [c[2] for c in clicks[:count]]
+            found = segmenter.decode(embedding, Prompts(points, labels, mask=found.logits[found.best]))
+        shown = found.patch().full(rgb.shape[:2])
+        axes.imshow(np.where(shown[..., None], rgb // 2 + np.array([0, 110, 127], np.uint8), rgb))
+        for r, c, label in clicks:
+            axes.plot(c, r, "o" if label else "x", color="lime" if label else "red", markeredgecolor="black")
+        axes.set_title(f"{name}, {len(clicks)} click{'s' * (len(clicks) > 1)}")
+        axes.set_axis_off()
+        lines.append(f"| {name} | {len(clicks)} | {int(shown.sum())} | {found.scores[found.best]:.2f} |")
+    drawn.savefig(figure)
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m training.segmenter.evaluate", description=__doc__)
+    parser.add_argument("what", choices=["nuclei", "baselines", "coins", "scenes", "motorcycle", "times"])
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/dsb2018"))
+    parser.add_argument("--part", default="test", choices=["test", "validation"])
+    parser.add_argument("--per-image", type=int, default=6)
+    parser.add_argument("--walks", type=int, default=2)
+    parser.add_argument("--scenes", type=Path, default=Path("scenes"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/images/motorcycle-parts.png"))
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    if options.what == "baselines":
+        print(baseline_table(options.data, options.part, options.per_image, options.walks))
+        return
+    segmenter = load_builtin("cpu", weights=options.weights)
+    torch_module().set_num_threads(options.threads)
+    if options.what == "nuclei":
+        print(table(measure(segmenter, nuclei(options.data, options.part, options.per_image)), sizes=True))
+    elif options.what == "coins":
+        found = measure(segmenter, coins())
+        good = sum(max(v.clicks[:3]) >= 0.85 for _, _, v in found)
+        print(table(found, sizes=False) + f"\n\n{good} of {len(found)} coins with IoU ≥ 0.85 within three clicks")
+    elif options.what == "scenes":
+        test = (0, 1000) if options.part == "test" else (1000, 10**6)
+        print(table(measure(segmenter, scenes(options.scenes, *test)), sizes=False))
+    elif options.what == "motorcycle":
+        options.figure.parent.mkdir(parents=True, exist_ok=True)
+        print(motorcycle(segmenter, options.figure))
+    else:
+        print(times(segmenter))
+
+
+if __name__ == "__main__":
+    main()
