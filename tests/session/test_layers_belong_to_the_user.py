@@ -96,6 +96,29 @@ def test_a_stack_is_annotated_slice_by_slice(
     depth = viewer_model.layers["stack depth"].data
     assert np.isfinite(depth[2]).all()
     assert np.isnan(depth[0]).all()
+    viewer_model.dims.set_current_step(0, 0)
+    session.add_depth()
+    assert session.wait(WAIT)
+    table = session.readout()
+    assert table["slice"].to_dict() == {1: 0, 2: 2}
+    session.show_label(viewer_model.layers["SAM masks"], 2, plane=2)
+    assert viewer_model.dims.current_step[0] == 2
+
+
+def test_a_points_layer_of_the_user_serves_as_prompts_and_stays(
+    plain: NDArray[np.bool_], session: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
+) -> None:
+    image = viewer_model.add_image(coins, name="coins")
+    own = viewer_model.add_points([COIN], name="my clicks")
+    session.start(image, points=own)
+    assert session.wait(WAIT)
+    assert np.array_equal(preview(viewer_model), plain)
+    assert "SAM prompts" not in viewer_model.layers
+    session.finish()
+    assert own in viewer_model.layers
+    assert not own.keymap
+    with pytest.raises(LayerError, match="3 dimensions"):
+        session.start(image, points=viewer_model.add_points(np.zeros((1, 3))))
 
 
 def test_transposed_axes_show_and_write_the_transposed_plane(
@@ -203,11 +226,13 @@ def test_answers_for_another_slice_layer_or_model_are_dropped(
     assert not preview(viewer_model).any()
 
 
-@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning")
-def test_complex_images_are_refused_in_one_sentence(session: AnnotationSession, viewer_model: ViewerModel) -> None:
-    viewer_model.add_image(np.zeros((8, 8), dtype=np.complex64))
+def test_complex_images_are_refused_in_one_sentence(
+    session: AnnotationSession, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # napari 0.9 refuses to show complex images at all, so the layer only says that it is one
+    monkeypatch.setattr(type(image), "dtype", property(lambda _layer: np.dtype(np.complex64)))
     with pytest.raises(LayerError, match="complex"):
-        session.start()
+        session.start(image)
 
 
 def test_a_3d_view_is_refused_in_one_sentence(session: AnnotationSession, viewer_model: ViewerModel) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Layer
+from napari.layers import Image, Layer, Points
 
 from napari_samdepth.core.candidates import Candidates, Patch
 from napari_samdepth.core.prompts import Prompts
@@ -53,10 +53,19 @@ class Annotator:
         for name in ("current_step", "order", "ndisplay"):
             getattr(viewer.dims.events, name).connect(self._on_view_changed)
 
-    def begin(self, image: Image, source: PlaneSource, model: str) -> None:
-        """Open the prompt layers on `image` (or go on with them) and encode its shown plane."""
-        if image is not self.image or self._prompts is None:
-            self._open(image)
+    def begin(self, image: Image, source: PlaneSource, model: str, points: Points | None = None) -> None:
+        """Open the prompt layers on `image` (or go on with them) and encode its shown plane.
+
+        Raises LayerError if `points`, a layer of the user's to click in, has other dimensions than the image.
+        """
+        if points is not None and points.ndim != image.ndim:
+            raise LayerError(
+                f"“{points.name}” has {points.ndim} dimensions and “{image.name}” {image.ndim}; "
+                "use a Points layer with as many as the image."
+            )
+        own = self._prompts is not None and (points is None or points is self._prompts.points)
+        if image is not self.image or not own:
+            self._open(image, points)
         self._state.image, self._state.model = image.name, model
         self._say("")
         self._model = model
@@ -186,16 +195,17 @@ class Annotator:
             self._say(f"“{layer.name}” was removed; choose another image and press Start.")
         elif self.is_helper(layer):
             self.finish()
-            self._say(f"“{layer.name}” was removed; press Start to get it back.")
+            self._say(f"“{layer.name}” was removed; press Start to click on.")
 
-    def _open(self, image: Image) -> None:
+    def _open(self, image: Image, points: Points | None) -> None:
         self.finish()
         self._history.keep_commits(Moment(EMPTY))
         self.image = image
-        self._prompts = PromptLayers(self._viewer, image, self._on_prompts, self.actions)
+        self._prompts = PromptLayers(self._viewer, image, self._on_prompts, self.actions, points)
         self._prompts.show()
         self._prompts.set_background(not self._state.foreground)
         self._preview = PreviewWriter(self._prompts.preview)
+        # points that the user had already are prompts, but no step to be undone
         self._moment = Moment(self._prompts.read())
         self.masks.turn_to(image)
         for name in LOOK:

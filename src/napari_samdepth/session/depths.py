@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import pandas as pd
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
@@ -14,7 +14,7 @@ from napari.layers import Image, Labels
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.core.readout import depth_readout, for_features
 from napari_samdepth.models.loading import load_depth_estimator
-from napari_samdepth.session.geometry import LayerError, Shown, shown_plane
+from napari_samdepth.session.geometry import LayerError, Shown, shown_plane, stack_axis
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import (
     METADATA_KEY,
@@ -30,7 +30,8 @@ from napari_samdepth.session.state import SessionState
 if TYPE_CHECKING:
     from napari_samdepth.models.protocols import DepthEstimator, Report
 
-LOG = logging.getLogger(__name__)
+STACK_PIXELS = 2**26
+"""Larger stacks are read plane by plane as they are shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ class Depths:
         return depth
 
     def readout(self, labels: Labels, depth: Image | None) -> pd.DataFrame:
-        """Return one row per label of the shown plane and write it into the layer's features.
+        """Return one row per label, of the shown plane or of every plane of a stack, and write it into the features.
 
         Raises
         ------
@@ -145,9 +146,32 @@ class Depths:
         shown = shown_plane(labels, self._viewer.dims)
         if labels.multiscale:
             raise LayerError(f"“{labels.name}” is multiscale; give the readout an in-memory Labels layer.")
-        table = depth_readout(plane_view(labels, shown), self._map(known, labels, shown))
-        write_features(labels, for_features(table))
+        stack = self._stack(known, labels, shown)
+        if stack is None:
+            table = depth_readout(plane_view(labels, shown), self._map(known, labels, shown))
+            write_features(labels, for_features(table))
+        else:
+            axis, planes = stack
+            table = depth_readout(np.stack([np.take(labels.data, at, axis) for at in planes]), list(planes.values()))
+            table["slice"] = np.array(list(planes))[table["slice"]]
+            write_features(labels, for_features(table, shown.point[axis]))
         return table
+
+    def _stack(self, known: DepthLayer, labels: Labels, shown: Shown) -> tuple[int, dict[int, DepthMap]] | None:
+        """Return the axis of a stack and its planes that have depth; None where only the shown plane is to be read."""
+        axis, depth = stack_axis(shown), known.layer
+        same_grid = depth.ndim == labels.ndim and not depth.multiscale and depth.data.shape == labels.data.shape
+        if axis is None or not same_grid or labels.data.size > STACK_PIXELS or shown.rows_axis > shown.cols_axis:
+            return None
+        corners = (np.zeros(labels.ndim), np.array(labels.data.shape, dtype=float))
+        if not all(np.allclose(depth.data_to_world(at), labels.data_to_world(at)) for at in corners):
+            return None
+        planes = {}
+        for at in range(labels.data.shape[axis]):
+            values = np.asarray(np.take(depth.data, at, axis), dtype=np.float32)
+            if np.isfinite(values).any():
+                planes[at] = DepthMap(values, known.kind, known.unit, known.source)
+        return (axis, planes) if planes else None
 
     def _map(self, known: DepthLayer, target: Image | Labels, shown: Shown) -> DepthMap:
         return depth_on_grid(known.layer, known.kind, known.unit, known.source, target, shown, self._viewer)

@@ -189,3 +189,20 @@ def centre_on(labels: Labels, label: int, viewer: ViewerModel) -> None:
         # napari 0.9 moved the camera into the scene
         camera = getattr(viewer, "scene", viewer).camera
         camera.center = (0.0, float(world[down]), float(world[across]))
+
+
+def go_to_plane(labels: Labels, plane: int, viewer: ViewerModel) -> None:
+    """Move the viewer's slider to a plane of a 3-D layer."""
+    shown = shown_plane(labels, viewer.dims)
+    axis = stack_axis(shown)
+    if axis is not None:
+        at = np.zeros(labels.ndim)
+        at[axis] = plane
+        world = axis + viewer.dims.ndim - labels.ndim
+        viewer.dims.set_point(world, float(np.asarray(labels.data_to_world(at))[axis]))
+
+
+def stack_axis(shown: Shown) -> int | None:
+    """Return the axis along which a 3-D layer is a stack of planes, None for other layers."""
+    others = [axis for axis in range(len(shown.point)) if axis not in (shown.rows_axis, shown.cols_axis)]
+    return others[0] if len(others) == 1 else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Labels, Layer, Points, Shapes
+from napari.layers import Image, Layer, Points, Shapes
 from numpy.typing import NDArray
 
 from napari_samdepth.core.prompts import Prompts
@@ -27,7 +27,12 @@ class PromptLayers:
     """Holds the three layer objects, never their names, and tells when their content changes."""
 
     def __init__(
-        self, viewer: ViewerModel, image: Image, on_change: Callable[[], None], keys: dict[str, Callable[[], Any]]
+        self,
+        viewer: ViewerModel,
+        image: Image,
+        on_change: Callable[[], None],
+        keys: dict[str, Callable[[], Any]],
+        points: Points | None = None,
     ) -> None:
         """Prepare layers on the grid of `image`.
 
@@ -41,6 +46,8 @@ class PromptLayers:
             Called after the user has changed points or boxes.
         keys
             Key to action; bound to these layers only.
+        points
+            A layer of the user's to click in; None makes one.
         """
         self._viewer = viewer
         self._image = image
@@ -48,7 +55,8 @@ class PromptLayers:
         self._keys = keys
         self._quiet = False
         self._background = False
-        self.points = self._new_points(image)
+        self._lent = points is not None
+        self.points = self._new_points(image) if points is None else _prepared(points)
         self.boxes = Shapes(
             ndim=image.ndim,
             name="SAM boxes",
@@ -67,7 +75,8 @@ class PromptLayers:
     def show(self) -> None:
         """Add the layers to the viewer, above all others, and make the points ready for clicks."""
         for layer in self.layers:
-            self._viewer.add_layer(layer)
+            if layer not in self._viewer.layers:
+                self._viewer.add_layer(layer)
             for key, action in self._keys.items():
                 layer.bind_key(key, lambda _layer, act=action: act(), overwrite=True)
         self.points.events.data.connect(self._on_data)
@@ -82,7 +91,7 @@ class PromptLayers:
             self.points.mode = "add"
 
     def close(self) -> None:
-        """Let go of the layers: callbacks and keys are released; the layers themselves go away."""
+        """Let go of the layers: callbacks and keys are released; our layers go away, one that was lent stays."""
         self.points.events.data.disconnect(self._on_data)
         self.boxes.events.data.disconnect(self._on_data)
         if self._on_press in self.points.mouse_drag_callbacks:
@@ -90,7 +99,8 @@ class PromptLayers:
         for layer in self.layers:
             for key in self._keys:
                 layer.bind_key(key, None)
-            if layer in self._viewer.layers:
+            lent = self._lent and layer is self.points
+            if layer in self._viewer.layers and not lent:
                 self._viewer.layers.remove(layer)
 
     def set_background(self, background: bool) -> None:
@@ -203,6 +213,13 @@ class PromptLayers:
             self._quiet = before
 
 
-def is_prompt_layer(layer: Layer | Labels, prompts: PromptLayers | None) -> bool:
-    """Whether `layer` is one of the three, which are no images or labels to work on."""
-    return prompts is not None and any(layer is own for own in prompts.layers)
+def _prepared(points: Points) -> Points:
+    """Give a layer of the user's the feature that tells foreground from background, and its colours."""
+    features = points.features.copy()
+    if FEATURE not in features.columns:
+        features[FEATURE] = np.full(len(points.data), FOREGROUND, dtype=object)
+        points.features = features
+    points.feature_defaults = {FEATURE: FOREGROUND}
+    points.face_color_cycle = COLOURS
+    points.face_color = FEATURE
+    return points

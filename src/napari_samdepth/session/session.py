@@ -8,12 +8,13 @@ from weakref import WeakKeyDictionary
 
 import pandas as pd
 from napari.components import ViewerModel
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels, Layer, Points
 
 from napari_samdepth.core.depthmap import DepthKind
 from napari_samdepth.session.annotator import Annotator
+from napari_samdepth.session.choices import device_text
 from napari_samdepth.session.depths import Depths
-from napari_samdepth.session.geometry import LayerError, centre_on
+from napari_samdepth.session.geometry import LayerError, centre_on, go_to_plane
 from napari_samdepth.session.jobs import Lane, Progress
 from napari_samdepth.session.layers import read_plane
 from napari_samdepth.session.masks import MaskLayer
@@ -66,7 +67,13 @@ class AnnotationSession:
         """The Labels layer that accepted masks go to."""
         return self._annotator.masks
 
-    def start(self, image_layer: Image | None = None, model: str = "builtin", labels: Labels | None = None) -> None:
+    def start(
+        self,
+        image_layer: Image | None = None,
+        model: str = "builtin",
+        labels: Labels | None = None,
+        points: Points | None = None,
+    ) -> None:
         """Begin (or go on) annotating an image: prompt layers appear and the shown plane is encoded on the lane.
 
         Parameters
@@ -78,6 +85,9 @@ class AnnotationSession:
         labels
             The Labels layer that accepted masks go to; None goes on with the one in use, or makes `SAM masks` at the
             first accept.
+        points
+            A Points layer of the user's to click in, with as many dimensions as the image; its points count as
+            foreground where its feature "prompt" does not say "background". None makes `SAM prompts`.
 
         Raises
         ------
@@ -88,7 +98,7 @@ class AnnotationSession:
         source = read_plane(image, self._viewer)
         if labels is not None:
             self.masks.use(_real(labels))
-        self._annotator.begin(image, source, model)
+        self._annotator.begin(image, source, model, _real(points))
 
     def accept(self) -> int | None:
         """Make the mask on offer a label; return its number, None where there is no mask (yet).
@@ -167,7 +177,9 @@ class AnnotationSession:
         self.depths.use(_real(layer), kind, unit)
 
     def readout(self, labels: Labels | None = None, depth: Image | None = None) -> pd.DataFrame:
-        """Return one row per label of the shown plane and write it into the Labels layer's features.
+        """Return one row per label and write the table into the Labels layer's features.
+
+        A 3-D stack whose depth lies on the same grid is read slice by slice (column `slice`), else the shown plane is.
 
         Parameters
         ----------
@@ -190,10 +202,21 @@ class AnnotationSession:
         """Write a readout as CSV. Raises OSError."""
         write_table(path, table)
 
-    def show_label(self, labels: Labels, label: int) -> None:
-        """Select a label in its layer and centre the view on it."""
+    def show_label(self, labels: Labels, label: int, plane: int | None = None) -> None:
+        """Select a label in its layer and centre the view on it; `plane` is the slice of a stack to go to."""
         labels.selected_label = label
+        if plane is not None:
+            go_to_plane(labels, plane, self._viewer)
         centre_on(labels, label, self._viewer)
+
+    def find_device(self) -> None:
+        """Find out on the lane where models will run, and show it in the state."""
+
+        def done(found: tuple[str, str]) -> None:
+            self.state.device, self.state.device_reason = found
+
+        if not self.state.device and not self.lane.busy("device"):
+            self.lane.submit("device", lambda _report: device_text(), done, self._fail)
 
     def wait(self, timeout: float = 60.0) -> bool:
         """Wait until the lane is idle and its results are in the layers; False after `timeout` seconds."""

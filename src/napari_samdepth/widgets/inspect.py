@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QHeaderView, QLabel, 
 
 from napari_samdepth.widgets.parts import Dock, Message, button, enable, form, plain_number, row
 
-FIRST = ("area", "nearness", "spread", "in_front_of", "rank")
+FIRST = ("slice", "area", "nearness", "spread", "in_front_of", "rank")
 """Columns shown first; the others follow, as in the readout."""
 REFRESH_MS = 300
 
@@ -197,10 +197,12 @@ class InspectWidget(Dock):
         """A row was clicked: select its label and centre it."""
         if self._linking or not current.isValid() or self._watched is None:
             return
-        label = self.model.label(self.proxy.mapToSource(current).row())
+        line = self.proxy.mapToSource(current).row()
+        table = self.model.table
+        plane = int(table["slice"].iloc[line]) if "slice" in table.columns else None
         self._linking = True
         try:
-            self.session.show_label(self._watched, label)
+            self.session.show_label(self._watched, self.model.label(line), plane)
         finally:
             self._linking = False
 

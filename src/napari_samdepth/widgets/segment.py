@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from napari.components import ViewerModel
-from napari.layers import Labels
+from napari.layers import Labels, Points
 from qtpy.QtWidgets import QButtonGroup, QFrame, QLabel, QPushButton, QRadioButton, QVBoxLayout, QWidget
 
 from napari_samdepth.session.choices import model_choices
@@ -48,15 +48,19 @@ class SegmentWidget(Dock):
         for name in ("inserted", "removed"):
             getattr(self.viewer.layers.events, name).connect(self._on_layers)
         self.viewer.layers.selection.events.active.connect(self._on_selection)
+        self.model.currentIndexChanged.connect(lambda _index: self.refresh())
         self._on_selection()
         self.refresh()
+        self.session.find_device()
 
     def start(self) -> None:
         """Start on the chosen image with the chosen model, after asking where weights have to be fetched."""
         choice = self.model.choice
         if not choice.present and not self._may_download():
             return
-        self.attempt(lambda: self.session.start(self.image.layer, choice.name, self.target.layer))
+        active = self.viewer.layers.selection.active
+        points = active if isinstance(active, Points) and not self.session.is_helper(active) else None
+        self.attempt(lambda: self.session.start(self.image.layer, choice.name, self.target.layer, points))
 
     def refresh(self) -> None:
         """Show the session's state."""
@@ -68,6 +72,9 @@ class SegmentWidget(Dock):
         self.device.setToolTip(state.device_reason)
         started = self.session.image is not None
         enable(self.start_button, "" if self.image.count() else "Open an image first.")
+        wait = self.model.choice.wait if state.device == "cpu" else ""
+        self.wait.setText(f"Encoding an image takes {wait} on this CPU.")
+        self.wait.setVisible(bool(wait))
         self.start_button.setText("Start" if not started or self._other_image() else "Restart")
         self.work.setVisible(started)
         self._show_masks()
@@ -103,6 +110,8 @@ class SegmentWidget(Dock):
         self.column.addLayout(
             form([("Image", self.image), ("Model", [self.model, self.device]), ("Labels", self.target)])
         )
+        self.wait = QLabel("")
+        self.column.addWidget(self.wait)
         self.start_button = button("Start", "Encode the shown image; then every click is answered.", self.start)
         self.start_button.setObjectName("start")
         self.column.addWidget(self.start_button)
