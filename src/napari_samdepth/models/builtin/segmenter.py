@@ -63,8 +63,8 @@ class Foveation:
     """
 
     start: int = 512
-    least: int = 48
-    span: float = 2.6
+    least: int = 40
+    span: float = 2.3
     enough: float = 0.7
     looks: int = 3
 
@@ -249,20 +249,25 @@ class BuiltinSegmenter:
         found = self._with_fallback("decoding", lambda: look(self, embedding, prompts, several))
         return self._candidates(found)
 
-    def decode_points(
-        self, embedding: Embedding, view: View, points: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Decode many single clicks in one view, as whole-image segmentation needs it.
+    def point_masks(
+        self, embedding: Embedding, points: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], Frame]:
+        """Decode many single foreground clicks at once in the whole view, each by itself.
 
         Parameters
         ----------
+        embedding
+            Of this model.
         points
-            (n, 2) (row, col) in image pixels, inside the view.
+            (n, 2) (row, col) in image pixels.
 
         Returns
         -------
-        Logits (n, 3, 128, 128) float32 of the view, and foretold IoU (n, 3).
+        Logits (n, 3, 128, 128) float32, foretold IoU (n, 3), and how the logits cover the image.
         """
+        from napari_samdepth.models.builtin.segmenter_views import View
+
+        view = View.whole(embedding.image_shape)
 
         def run() -> tuple[Any, Any]:
             torch = torch_module()
@@ -272,7 +277,7 @@ class BuiltinSegmenter:
                 return self._masks(self._features(embedding, view), (xy, ones), None, None)
 
         logits, scores = self._with_fallback("decoding", run)
-        return logits[:, 1:].cpu().numpy(), scores[:, 1:].cpu().numpy().astype(np.float64)
+        return logits[:, 1:].cpu().numpy(), scores[:, 1:].cpu().numpy().astype(np.float64), view.frame
 
     def decode_view(self, embedding: Embedding, view: View, prompts: Prompts, mask: Any, several: bool) -> Look:
         """Decode the prompts in one view; `mask` is the view's earlier logits (128, 128) as a tensor, or None."""
