@@ -187,16 +187,15 @@ def test_embedding_without_local_parts_decodes_the_same(segmenter, coins):
     np.testing.assert_array_equal(a.logits, b.logits)
 
 
-def test_many_points_in_one_view(segmenter, coins):
-    from napari_samdepth.models.builtin.segmenter_views import View
-
+def test_many_points_at_once(segmenter, coins):
     rgb, _ = coins
     embedding = segmenter.encode(rgb)
     points = np.array([[43.0, 334.0], [193.0, 212.0]])
-    logits, scores = segmenter.point_masks(embedding, points)
+    logits, scores, frame = segmenter.point_masks(embedding, points)
     assert logits.shape == (2, 3, 128, 128)
     assert scores.shape == (2, 3)
-    alone, _ = segmenter.point_masks(embedding, points[1:])
+    assert frame.image_shape == rgb.shape[:2]
+    alone, _, _ = segmenter.point_masks(embedding, points[1:])
     np.testing.assert_allclose(logits[1:], alone, atol=1e-2)
 
 
