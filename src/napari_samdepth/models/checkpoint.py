@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,10 +49,17 @@ def read_weights(path: Path) -> dict[str, Any]:
 def _load(path: Path) -> Any:
     torch = torch_module()
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(str(path))
-    return torch.load(str(path), map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        try:
+            return load_file(str(path))
+        except SafetensorError as error:
+            raise EOFError(str(error)) from error
+    with warnings.catch_warnings():
+        # torch warns of a pickle that it may not understand; it either does or says why not
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")
+        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=_is_zip(path))
 
 
 def _is_zip(path: Path) -> bool:
@@ -60,7 +69,7 @@ def _is_zip(path: Path) -> bool:
 
 def _why_unreadable(path: Path, error: BaseException) -> str:
     text = str(error).lower()
-    if isinstance(error, pickle.UnpicklingError) and any(mark in text for mark in _CODE_MARKS):
+    if isinstance(error, pickle.UnpicklingError) and (any(mark in text for mark in _CODE_MARKS) or _names_code(path)):
         return (
             f"{path} is refused because it holds Python objects that could run code, not only weights; "
             "save its state_dict alone and load that file."
@@ -72,6 +81,15 @@ def _why_unreadable(path: Path, error: BaseException) -> str:
     if _is_zip(path) or isinstance(error, EOFError) or "truncated" in text or "incomplete" in text:
         return f"{path} is cut off or damaged; download it again."
     return f"{path} is no checkpoint that can be read ({first_line(error)}); give a file of torch or safetensors."
+
+
+def _names_code(path: Path) -> bool:
+    """Return whether a file is a plain pickle that names functions or classes; it is read, not run."""
+    try:
+        with path.open("rb") as file:
+            return any(code.name in ("GLOBAL", "STACK_GLOBAL", "INST") for code, _, _ in pickletools.genops(file))
+    except (ValueError, EOFError, OSError):
+        return False
 
 
 def _named_tensors(path: Path, content: Any) -> dict[str, Any]:

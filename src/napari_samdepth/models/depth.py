@@ -7,6 +7,8 @@ catalog or, for a folder of the user's, from its configuration.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -219,6 +221,31 @@ class TransformersDepth:
         tell(1.0, "depth is ready")
         return DepthMap(values, self._kind, self._unit, self._source)
 
+    @contextlib.contextmanager
+    def _autocast(self) -> Iterator[None]:
+        """Run what is inside in bfloat16, if asked for, except the head: 8 bits of depth would be steps to see."""
+        if self._precision == "float32":
+            yield
+            return
+        torch = torch_module()
+        kind = self._model.device.type
+        head = getattr(self._model, "head", None)
+        with torch.autocast(kind, torch.bfloat16):
+            if head is None:
+                yield
+                return
+            forward = head.forward
+
+            def in_float32(*args: Any, **kwargs: Any) -> Any:
+                with torch.autocast(kind, enabled=False):
+                    return forward(*_floats(args), **kwargs)
+
+            head.forward = in_float32
+            try:
+                yield
+            finally:
+                del head.forward
+
     def _estimate(self, image: NDArray[np.uint8], tell: Report) -> NDArray[np.float32]:
         from PIL import Image
 
@@ -226,8 +253,7 @@ class TransformersDepth:
         size = image.shape[:2]
         inputs = self._processor(images=Image.fromarray(image), return_tensors="pt")
         inputs = inputs.to(self._model.device)
-        autocast = torch.autocast(self._model.device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
-        with torch.inference_mode(), telling_blocks(self._model, tell, "estimating depth"), autocast:
+        with torch.inference_mode(), telling_blocks(self._model, tell, "estimating depth"), self._autocast():
             outputs = self._model(**inputs)
         outputs["predicted_depth"] = outputs.predicted_depth.float()
         # the second argument is called target_sizes, or source_sizes by ZoeDepth, which enlarges to it as well
@@ -237,3 +263,10 @@ class TransformersDepth:
             depth = depth.clamp(outputs.predicted_depth.min(), outputs.predicted_depth.max())
         values: NDArray[np.float32] = depth.float().cpu().numpy()
         return values
+
+
+def _floats(value: Any) -> Any:
+    """Return `value` with every tensor in it, in lists and tuples too, as float32."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_floats(item) for item in value)
+    return value.float() if hasattr(value, "is_floating_point") and value.is_floating_point() else value

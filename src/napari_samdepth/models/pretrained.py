@@ -52,6 +52,8 @@ def load_network(path: Path, class_name: str) -> Any:
     """
     transformers = transformers_module()
     torch = torch_module()
+    from safetensors import SafetensorError
+
     files = weight_files(path)
     if files[0].suffix == ".bin":
         # read once by ourselves, mapped and not copied, for a sentence of ours where something is wrong
@@ -69,10 +71,7 @@ def load_network(path: Path, class_name: str) -> Any:
             )
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ModelError(f"{path} cannot be loaded ({first_line(error)}); download the model again.") from error
-    except Exception as error:
-        # safetensors raises a class of its own, without a common base, for files that are cut off
-        if type(error).__name__ != "SafetensorError":
-            raise
+    except SafetensorError as error:
         raise ModelError(f"{files[0]} is cut off or damaged; download it again.") from error
     lacking = sorted(found["missing_keys"]) + sorted(str(entry[0]) for entry in found["mismatched_keys"])
     if lacking:
