@@ -118,7 +118,7 @@ class Run:
         good = ~blank(y)
         loss = depth_loss(self.net(x[good].contiguous(memory_format=torch.channels_last)), y[good])
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), 2.0)
         self.optimiser.step()
         self.step += 1
