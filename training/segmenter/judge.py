@@ -14,11 +14,16 @@ from training.segmenter.paint import Array
 
 @dataclass(frozen=True)
 class Verdict:
-    """IoU of the best-scored mask after each click, of the best of three after the first, and from a box."""
+    """IoU of the best-scored mask after each click, of the best of three after the first, and from a box.
+
+    ``made`` are the clicks, ((row, col), label), and ``mask`` (H, W) is what the last one gave.
+    """
 
     clicks: list[float]
     oracle: float
     box: float
+    made: list[tuple[tuple[int, int], int]]
+    mask: Array
 
 
 def centre(region: Array) -> tuple[int, int]:
@@ -55,7 +60,8 @@ def judge(segmenter: Segmenter, embedding: Embedding, truth: Array, clicks: int 
     points, labels = [centre(truth)], [1]
     found = segmenter.decode(embedding, Prompts(points, labels))
     oracle = max(overlap(found.patch(i).full(truth.shape), truth) for i in range(len(found)))
-    ious = []
+    ious: list[float] = []
+    mask = np.zeros(truth.shape, bool)
     for turn in range(clicks):
         mask = found.patch().full(truth.shape)
         ious.append(overlap(mask, truth))
@@ -71,4 +77,4 @@ def judge(segmenter: Segmenter, embedding: Embedding, truth: Array, clicks: int 
         rows, cols = np.flatnonzero(truth.any(1)), np.flatnonzero(truth.any(0))
         corners = (rows[0] - 0.5, cols[0] - 0.5, rows[-1] + 0.5, cols[-1] + 0.5)
         boxed = overlap(segmenter.decode(embedding, Prompts(box=corners)).patch().full(truth.shape), truth)
-    return Verdict(ious, oracle, boxed)
+    return Verdict(ious, oracle, boxed, list(zip(points, labels, strict=True)), mask)
