@@ -257,3 +257,22 @@ def test_a_live_readout_does_not_look_at_the_whole_image() -> None:
     start = time.perf_counter()
     np.median(depth.values)
     assert np.median(times) < (time.perf_counter() - start) / 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_range_is_that_of_numpy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(400, 500)).round(seed).astype(np.float32)
+    values[rng.random(values.shape) < 0.1 * seed] = np.nan
+    values[:, ::3] = 5  # the sample's stride meets the columns
+    scale = depth_scale(DepthMap(values, "inverse"))
+    assert (scale.low, scale.high) == pytest.approx(np.nanpercentile(values.astype(float), (2, 98)), abs=1e-6)
+
+
+def test_the_range_of_few_values() -> None:
+    for count in range(1, 8):
+        values = np.arange(count, dtype=np.float32)[None] ** 2
+        scale = depth_scale(DepthMap(values, "inverse"))
+        assert (scale.low, scale.high) == pytest.approx(np.percentile(values.astype(float), (2, 98)))
+    nothing = depth_scale(DepthMap(np.full((3, 3), np.nan), "inverse"))
+    assert np.isnan([nothing.low, nothing.high, nothing.span]).all()

@@ -75,10 +75,3 @@ def _run_distances(labels: NDArray[np.integer[Any]], reach: int, dtype: np.dtype
         np.minimum(near[:, :-step], ahead[:, step:], out=near[:, :-step])
         step *= 2
     return near
-
-
-def ring_offsets(squared: int) -> NDArray[np.intp]:
-    """Return all (row, col) steps whose squared length is `squared`, shape (n, 2)."""
-    radius = int(np.sqrt(squared))
-    rows, cols = np.mgrid[-radius : radius + 1, -radius : radius + 1]
-    return np.argwhere(rows**2 + cols**2 == squared) - radius

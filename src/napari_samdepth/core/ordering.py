@@ -18,6 +18,7 @@ from napari_samdepth.core.regions import Regions
 from napari_samdepth.core.scale import depth_scale
 from napari_samdepth.core.statistics import MAD_TO_SIGMA, Grouped
 
+Ints = NDArray[np.int64]
 Relation = Literal["front", "behind", "unsure"]
 
 SKIP_PX = 2
@@ -91,12 +92,13 @@ def order_touching(
 
 def orders_of(regions: Regions, depth: DepthMap, k: float = 1.0, upsampling: float = 1.0) -> list[Order]:
     """Return `order_touching` of labels whose regions are known already."""
-    contacts = _contacts(regions.index)
-    if not len(contacts.first):
+    contacts = _across(regions), _down(regions.index)
+    codes = [_pair_code(contact, len(regions)) for contact in contacts]
+    keys, pair = np.unique(np.concatenate(codes), return_inverse=True)
+    if not keys.size:
         return []
-    low, high = np.minimum(contacts.first, contacts.second), np.maximum(contacts.first, contacts.second)
-    keys, pair = np.unique(low.astype(np.int64) * len(regions) + high, return_inverse=True)
-    median, mad = _beside(regions.index, depth.values, contacts, pair, contacts.first != low, upsampling)
+    pairs = pair[: len(codes[0])], pair[len(codes[0]) :]
+    median, mad = _beside(regions.index, depth.values, contacts, pairs, upsampling)
     scale = depth_scale(depth)
     difference = scale.sign * (median[:, 0] - median[:, 1]) / scale.span
     noise = MAD_TO_SIGMA * np.sqrt((mad**2).mean(axis=1)) / scale.span
@@ -108,52 +110,77 @@ def orders_of(regions: Regions, depth: DepthMap, k: float = 1.0, upsampling: flo
     return [Order(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
+def _pair_code(contacts: _Contacts, n_labels: int) -> Ints:
+    """Return one number for each unordered pair of labels."""
+    low, high = np.minimum(contacts.first, contacts.second), np.maximum(contacts.first, contacts.second)
+    return low.astype(np.int64) * n_labels + high
+
+
 @dataclass(frozen=True, eq=False)
 class _Contacts:
-    """Pairs of pixels of two labels that face each other.
+    """Pairs of pixels of two labels that face each other along one axis.
 
-    ``first`` and ``second`` are (n,) label indices; ``at_first`` and ``at_second`` (n, 2) their pixels (row, col);
-    ``inward`` (n, 2) the unit step from the second pixel to the first.
+    ``first`` and ``second`` are (n,) label indices, ``at_first`` and ``at_second`` the flat positions of their pixels,
+    and ``step`` is how far apart two pixels along the axis are in flat positions.
     """
 
     first: NDArray[np.int32]
     second: NDArray[np.int32]
-    at_first: NDArray[np.int64]
-    at_second: NDArray[np.int64]
-    inward: NDArray[np.int64]
+    at_first: Ints
+    at_second: Ints
+    step: int
 
 
-def _contacts(index: NDArray[np.int32]) -> _Contacts:
-    """Find where labels face each other down the rows and along the columns."""
-    parts = []
-    for axis, step in enumerate(([1, 0], [0, 1])):
-        head, tail = (index[:-1], index[1:]) if axis == 0 else (index[:, :-1], index[:, 1:])
-        ends = np.argwhere((head != tail) & (head > 0))
-        for gap in range(GAP_PX + 1):
-            facing = ends + np.array(step) * (gap + 1)
-            ends, facing = ends[facing[:, axis] < index.shape[axis]], facing[facing[:, axis] < index.shape[axis]]
-            here, there = index[tuple(ends.T)], index[tuple(facing.T)]
-            touch = (there > 0) & (there != here)
-            parts.append((here[touch], there[touch], ends[touch], facing[touch], np.tile(step, (touch.sum(), 1))))
-            ends = ends[there == 0]
-    first, second, at_first, at_second, step_rc = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return _Contacts(first, second, at_first, at_second, -step_rc)
+def _down(index: NDArray[np.int32]) -> _Contacts:
+    """Find where one label lies above another."""
+    width, flat = index.shape[1], index.reshape(-1)
+    ends = index[:-1] != index[1:]
+    ends &= index[:-1] > 0
+    above = np.flatnonzero(ends)
+    parts = [(above[:0], above[:0])]
+    for gap in range(1, GAP_PX + 2):
+        above = above[above + gap * width < flat.size]
+        below = above + gap * width
+        there = flat[below]
+        touch = (there > 0) & (there != flat[above])
+        parts.append((above[touch], below[touch]))
+        above = above[there == 0]
+    at_first, at_second = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return _Contacts(flat[at_first], flat[at_second], at_first, at_second, width)
+
+
+def _across(regions: Regions) -> _Contacts:
+    """Find where one label lies left of another, from the runs of the rows."""
+    width = regions.index.shape[1]
+    row = regions.run_start // width
+    is_label = regions.run_index > 0
+    next_to = is_label[:-1] & is_label[1:] & (row[:-1] == row[1:])
+    left = [np.flatnonzero(next_to)]
+    right = [left[0] + 1]
+    narrow = ~is_label[1:-1] & (regions.run_length[1:-1] <= GAP_PX)
+    over = narrow & is_label[:-2] & is_label[2:] & (row[:-2] == row[2:])
+    over &= regions.run_index[:-2] != regions.run_index[2:]
+    left.append(np.flatnonzero(over))
+    right.append(left[1] + 2)
+    lefts, rights = np.concatenate(left), np.concatenate(right)
+    at_first = regions.run_start[lefts] + regions.run_length[lefts] - 1
+    return _Contacts(regions.run_index[lefts], regions.run_index[rights], at_first, regions.run_start[rights], 1)
 
 
 def _beside(
     index: NDArray[np.int32],
     values: NDArray[np.float32],
-    contacts: _Contacts,
-    pair: NDArray[np.int64],
-    swapped: NDArray[np.bool_],
+    contacts: tuple[_Contacts, ...],
+    pairs: tuple[Ints, ...],
     upsampling: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return median and MAD of the depth inside each side of each pair's boundary, (pairs, 2)."""
-    n_sides = 2 * (int(pair.max()) + 1)
-    sides = (
-        (2 * pair + swapped, contacts.first, contacts.at_first, contacts.inward),
-        (2 * pair + ~swapped, contacts.second, contacts.at_second, -contacts.inward),
-    )
+    n_sides = 2 * (1 + max(int(pair.max(initial=0)) for pair in pairs))
+    sides = []
+    for contact, pair in zip(contacts, pairs, strict=True):
+        second_is_low = contact.second < contact.first
+        sides.append((2 * pair + second_is_low, contact.first, contact.at_first, -contact.step))
+        sides.append((2 * pair + ~second_is_low, contact.second, contact.at_second, contact.step))
     skip, reach = round(SKIP_PX * upsampling), round(REACH_PX * upsampling)
     deep = _samples(index, values, sides, range(skip, reach + 1), n_sides)
     shallow = _samples(index, values, sides, range(skip), n_sides)  # where a label is too thin for the others
@@ -165,19 +192,23 @@ def _beside(
 def _samples(
     index: NDArray[np.int32],
     values: NDArray[np.float32],
-    sides: tuple[tuple[NDArray[Any], ...], ...],
+    sides: list[tuple[Ints, NDArray[np.int32], Ints, int]],
     steps: range,
     n_sides: int,
 ) -> Grouped:
-    """Collect the depth at `steps` pixels straight in from each contact, as long as it is the same label."""
+    """Collect the depth at `steps` pixels straight in from each contact, where it is the same label."""
+    labels, depths, width = index.reshape(-1), values.reshape(-1), index.shape[1]
     groups, found = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.float32)]
     for side, label, at, inward in sides:
+        col = at % width if abs(inward) == 1 else None
         for step in steps:
-            rows, cols = (at + step * inward).T
-            inside = (rows >= 0) & (cols >= 0) & (rows < index.shape[0]) & (cols < index.shape[1])
-            rows, cols = rows[inside], cols[inside]
-            depth = values[rows, cols]
-            use = (index[rows, cols] == label[inside]) & ~np.isnan(depth)
-            groups.append(side[inside][use])
+            there = at + step * inward
+            inside = (there >= 0) & (there < labels.size)
+            if col is not None:  # along a row, do not run on into the next one
+                inside &= (col + step * inward >= 0) & (col + step * inward < width)
+            there = np.where(inside, there, 0)
+            depth = depths[there]
+            use = inside & (labels[there] == label) & ~np.isnan(depth)
+            groups.append(side[use])
             found.append(depth[use])
     return Grouped.of(np.concatenate(groups), np.concatenate(found), n_sides)

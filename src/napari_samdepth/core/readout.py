@@ -19,9 +19,10 @@ from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.distances import MAX_REACH, squared_distances
 from napari_samdepth.core.ordering import orders_of
-from napari_samdepth.core.regions import Regions, outer_ring
+from napari_samdepth.core.regions import Regions
 from napari_samdepth.core.scale import depth_scale
 from napari_samdepth.core.statistics import MAD_TO_SIGMA, Grouped, separation
+from napari_samdepth.core.zones import Pixels, Zones, zones
 
 COLUMNS: dict[str, str] = {
     "area": "pixels in the mask",
@@ -186,12 +187,12 @@ def _plane_readout(labels: NDArray[np.integer[Any]], depth: DepthMap, upsampling
         )
     regions = Regions.of(labels)
     missing = np.isnan(depth.values)
-    squared = _distances(labels, upsampling)
+    found = _zones(regions, depth, upsampling)
     data: dict[str, NDArray[Any]] = {"area": regions.area}
     data["centroid_row"], data["centroid_col"] = regions.centroid()
     data |= dict(zip(("row_min", "col_min", "row_max", "col_max"), regions.boxes().T, strict=True))
-    data |= _core_columns(regions, depth, squared, missing, upsampling)
-    data |= _ring_columns(regions, depth, squared, missing, upsampling)
+    data |= _core_columns(found.core, depth, len(regions))
+    data |= _ring_columns(found, depth, len(regions))
     data["nan_count"] = regions.number_of(missing) if missing.any() else np.zeros(len(regions), dtype=np.int64)
     data["valid_share"] = 1 - data["nan_count"] / np.maximum(data["area"], 1)
     data["in_front_of"] = _in_front_of(regions, depth, upsampling)
@@ -211,14 +212,15 @@ def _margin_squared(inradius_squared: NDArray[Any], upsampling: float) -> NDArra
     return np.floor(np.minimum(inradius_squared / 4, fixed)).astype(inradius_squared.dtype)
 
 
-def _core_columns(
-    regions: Regions, depth: DepthMap, squared: NDArray[Any], missing: NDArray[np.bool_], upsampling: float
-) -> dict[str, NDArray[Any]]:
+def _zones(regions: Regions, depth: DepthMap, upsampling: float) -> Zones:
+    squared = _distances(regions.index, upsampling)
     margin = _margin_squared(regions.largest(squared), upsampling)
-    core = squared > regions.spread_out(margin)
-    core &= ~missing
-    core &= regions.index > 0
-    grouped = Grouped.of(regions.index[core], depth.values[core], len(regions))
+    width = int(min(RING_PX * upsampling, MAX_REACH - 1) ** 2)
+    return zones(regions, squared, depth.values, margin, width)
+
+
+def _core_columns(core: Pixels, depth: DepthMap, n_groups: int) -> dict[str, NDArray[Any]]:
+    grouped = Grouped.of(*core, n_groups)
     scale = depth_scale(depth)
     median, mad = grouped.quantile(0.5), MAD_TO_SIGMA * grouped.mad()
     iqr = grouped.quantile(0.75) - grouped.quantile(0.25)
@@ -245,21 +247,10 @@ def _rank(values: NDArray[np.float64]) -> NDArray[Any]:
     return ranks if np.isnan(ranks).any() else ranks.astype(np.int64)
 
 
-def _ring_columns(
-    regions: Regions, depth: DepthMap, squared: NDArray[Any], missing: NDArray[np.bool_], upsampling: float
-) -> dict[str, NDArray[Any]]:
-    width_squared = int(min(RING_PX * upsampling, MAX_REACH - 1) ** 2)
-    values = depth.values * np.float32(depth.near_sign)
-    inner = (squared <= width_squared) & (regions.index > 0) & ~missing
-    positions, owners = outer_ring(regions, squared, width_squared)
-    known = ~missing.reshape(-1)[positions]
-    rings = separation(
-        (regions.index[inner], values[inner]),
-        (owners[known], values.reshape(-1)[positions[known]]),
-        len(regions),
-    )
-    contrast = (rings.median_inside - rings.median_outside) / depth_scale(depth).span
-    return {"contrast": contrast, "contrast_auc": rings.auc}
+def _ring_columns(found: Zones, depth: DepthMap, n_groups: int) -> dict[str, NDArray[Any]]:
+    rings = separation(found.inner, found.outer, n_groups)
+    contrast = depth.near_sign * (rings.median_inside - rings.median_outside) / depth_scale(depth).span
+    return {"contrast": contrast, "contrast_auc": rings.auc if depth.near_sign > 0 else 1 - rings.auc}
 
 
 def _in_front_of(regions: Regions, depth: DepthMap, upsampling: float) -> NDArray[Any]:

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.distances import ring_offsets
-
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -86,52 +84,7 @@ class Regions:
 
     def number_of(self, flags: NDArray[np.bool_]) -> Ints:
         """Return how many pixels of each label are set in `flags` (H, W), (n + 1,)."""
-        return self._total(np.add.reduceat(flags.reshape(-1), self.run_start, dtype=np.int64)).astype(np.int64)
-
-    def spread_out(self, per_label: NDArray[Any]) -> NDArray[Any]:
-        """Return an image (H, W) with each label's value from `per_label` (n + 1,)."""
-        return np.repeat(per_label[self.run_index], self.run_length).reshape(self.index.shape)
+        return np.bincount(self.index[flags], minlength=len(self))
 
     def _total(self, per_run: NDArray[Any]) -> Floats:
         return np.bincount(self.run_index, weights=per_run, minlength=len(self)).astype(np.float64, copy=False)
-
-
-def outer_ring(regions: Regions, squared: NDArray[Any], width_squared: int) -> tuple[Ints, NDArray[np.int32]]:
-    """Return the background pixels around each label that are nearer to no other label.
-
-    Parameters
-    ----------
-    regions
-        The labels.
-    squared
-        (H, W) squared distances to the nearest other label, see `distances.squared_distances`.
-    width_squared
-        The square of the ring's width, in pixels.
-
-    Returns
-    -------
-    Flat positions (k,) and the label index of each, (k,); a pixel as near to several labels belongs to each of them.
-    """
-    width = regions.index.shape[1]
-    margin = int(np.sqrt(width_squared))
-    padded = np.pad(regions.index, margin).reshape(-1)
-    stride = width + 2 * margin
-    ring = np.flatnonzero((regions.index == 0) & (squared <= width_squared))
-    at_distance = squared.reshape(-1)[ring]
-    positions, owners = [], []
-    for distance in np.flatnonzero(np.bincount(at_distance, minlength=1)):
-        here = ring[at_distance == distance]
-        rows, cols = np.divmod(here, width)
-        origin = (rows + margin) * stride + cols + margin
-        seen: list[NDArray[np.int32]] = []
-        for row, col in ring_offsets(int(distance)):
-            label = padded[origin + (row * stride + col)]
-            fresh = label > 0
-            for earlier in seen:
-                fresh &= label != earlier
-            positions.append(here[fresh])
-            owners.append(label[fresh])
-            seen.append(label)
-    if not positions:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
-    return np.concatenate(positions), np.concatenate(owners)
