@@ -28,9 +28,7 @@ def look(segmenter: BuiltinSegmenter, embedding: Embedding, prompts: Prompts, se
     return _search(segmenter, embedding, prompts, several)
 
 
-def _for_box(
-    box: NDArray[np.float64], points: NDArray[np.float64], how: Foveation, shape: tuple[int, int]
-) -> View:
+def _for_box(box: NDArray[np.float64], points: NDArray[np.float64], how: Foveation, shape: tuple[int, int]) -> View:
     return _around(np.concatenate([box.reshape(2, 2), points]), how.span, how, shape)
 
 
