@@ -16,14 +16,14 @@ from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.protocols import ModelError, Report
 
 WEIGHTS = Path(__file__).with_name("depth.safetensors")
-LONG_SIDE = 384
-"""Longer side of the network's input in pixels; at this size it did best on views held out from training."""
+LONG_SIDES = (384, 256)
+"""Longer sides of the network's inputs in pixels: the finer sees detail, the coarser the scene as a whole."""
 STRIDE = 32
 SHORTEST, LONGEST = 64, 768
 """Bounds of either side of the input: a very wide or tall image is squeezed rather than reduced to a line."""
 
 
-def input_size(shape: tuple[int, int], long_side: int = LONG_SIDE) -> tuple[int, int]:
+def input_size(shape: tuple[int, int], long_side: int = LONG_SIDES[0]) -> tuple[int, int]:
     """Return the (rows, cols) of the network's input for an image of `shape` (H, W): multiples of 32, aspect kept.
 
     The longer side is about `long_side`; the shorter one is at least 64, and then the longer one may reach 768.
@@ -80,8 +80,8 @@ class BuiltinDepth:
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
         """Return relative inverse depth of `rgb`, uint8 (H, W, 3), as a DepthMap of (H, W) without a unit.
 
-        The image and its mirror image are run and averaged; the result is brought to (H, W) bilinearly, which cannot
-        overshoot. Raises ModelError for anything else than such an image, Cancelled if `report` does.
+        The image and its mirror image are run at two sizes and averaged; the result is brought to (H, W) bilinearly,
+        which cannot overshoot. Raises ModelError for anything else than such an image, Cancelled if `report` does.
         """
         image = checked_rgb(rgb)
         tell = report or silent
@@ -101,12 +101,30 @@ class BuiltinDepth:
         torch = torch_module()
         resize = torch.nn.functional.interpolate
         with torch.inference_mode():
-            # reduced while still one byte a value: a large image never becomes float
-            x = torch.tensor(image).permute(2, 0, 1)[None]
-            x = resize(x, size=input_size(image.shape[:2]), mode="bilinear", antialias=True, align_corners=False)
-            x = x.to(self._device.name).float() / 255
-            out = self._net(torch.cat([x, x.flip(-1)]))
-            mean = 0.5 * (out[:1] + out[1:].flip(-1))
-            full = resize(mean[None], size=image.shape[:2], mode="bilinear", align_corners=False)
+            pixels = torch.tensor(image).permute(2, 0, 1)[None]
+            fine, coarse = (self._at(pixels, long_side) for long_side in LONG_SIDES)
+            both = _fused(fine, resize(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False))
+            full = resize(both, size=image.shape[:2], mode="bilinear", align_corners=False)
             values: NDArray[np.float32] = full[0, 0].float().cpu().numpy()
         return values
+
+    def _at(self, pixels: Any, long_side: int) -> Any:
+        """The network's answer (1, 1, h, w) for uint8 (1, 3, H, W) brought to `long_side`, and for its mirror image."""
+        torch = torch_module()
+        size = input_size((pixels.shape[-2], pixels.shape[-1]), long_side)
+        # reduced while still one byte a value: a large image never becomes float
+        x = torch.nn.functional.interpolate(pixels, size=size, mode="bilinear", antialias=True, align_corners=False)
+        x = x.to(self._device.name).float() / 255
+        out = self._net(torch.cat([x, x.flip(-1)]))
+        return 0.5 * (out[None, :1] + out[None, 1:].flip(-1))
+
+
+def _fused(fine: Any, coarse: Any) -> Any:
+    """The mean of two maps of one shape after `coarse` was fitted to `fine` by least squares in scale and shift.
+
+    Inverse depth comes without a scale, so two answers can be averaged only after such a fit; where it would turn near
+    and far round, `fine` stays alone.
+    """
+    c, f = coarse - coarse.mean(), fine - fine.mean()
+    scale = float((c * f).sum() / (c * c).sum().clamp_min(1e-12))
+    return fine if scale <= 0 else 0.5 * (fine + scale * c + fine.mean())
