@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_samdepth.core.parallel import LARGE_PX, in_threads
+
 _BLOCK_ROWS = 96
 _BYTE_REACH = 11  # the largest reach for which reach² + (reach - 1)² fits into uint8
 MAX_REACH = 180
@@ -41,10 +43,13 @@ def squared_distances(labels: NDArray[np.integer[Any]], reach: int) -> SmallInts
         raise ValueError(f"reach must be between 1 and {MAX_REACH} pixels, got {reach}.")
     height = labels.shape[0]
     out: SmallInts = np.empty(labels.shape, dtype=np.uint8 if reach <= _BYTE_REACH else np.uint16)
-    for start in range(0, height, _BLOCK_ROWS):
+
+    def fill(start: int) -> None:
         stop = min(start + _BLOCK_ROWS, height)
         low, high = max(start - reach, 0), min(stop + reach, height)
         out[start:stop] = _block(labels[low:high], reach, out.dtype)[start - low : stop - low]
+
+    in_threads(fill, range(0, height, _BLOCK_ROWS), worth_it=labels.size > LARGE_PX)
     return out
 
 

@@ -7,7 +7,7 @@ of relative inverse depth. The columns are described in `COLUMNS`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 
@@ -19,6 +19,7 @@ from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.distances import MAX_REACH, squared_distances
 from napari_samdepth.core.ordering import orders_of
+from napari_samdepth.core.parallel import LARGE_PX, in_threads
 from napari_samdepth.core.regions import Regions
 from napari_samdepth.core.scale import depth_scale
 from napari_samdepth.core.statistics import MAD_TO_SIGMA, Grouped, separation
@@ -191,11 +192,16 @@ def _plane_readout(labels: NDArray[np.integer[Any]], depth: DepthMap, upsampling
     data: dict[str, NDArray[Any]] = {"area": regions.area}
     data["centroid_row"], data["centroid_col"] = regions.centroid()
     data |= dict(zip(("row_min", "col_min", "row_max", "col_max"), regions.boxes().T, strict=True))
-    data |= _core_columns(found.core, depth, len(regions))
-    data |= _ring_columns(found, depth, len(regions))
+    depth_scale(depth)  # once, before the threads ask for it
+    works: list[Callable[[], dict[str, NDArray[Any]]]] = [
+        lambda: _ring_columns(found, depth, len(regions)),
+        lambda: _core_columns(found.core, depth, len(regions)),
+        lambda: {"in_front_of": _in_front_of(regions, depth, upsampling)},
+    ]
+    for columns in in_threads(lambda work: work(), works, worth_it=labels.size > LARGE_PX):
+        data |= columns
     data["nan_count"] = regions.number_of(missing) if missing.any() else np.zeros(len(regions), dtype=np.int64)
     data["valid_share"] = 1 - data["nan_count"] / np.maximum(data["area"], 1)
-    data["in_front_of"] = _in_front_of(regions, depth, upsampling)
     index = pd.Index(regions.numbers[1:], name="label")
     return pd.DataFrame({name: data[name][1:] for name in COLUMNS}, index=index)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_samdepth.core.parallel import LARGE_PX, in_threads
 from napari_samdepth.core.regions import Regions
 
 Pixels = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -65,10 +66,12 @@ def zones(
     rows = max(_BLOCK_PX // width, 1)
     margin_squared = margin_squared.copy()
     margin_squared[0] = np.iinfo(margin_squared.dtype).max  # the background has no core
-    parts = [
-        _block(regions.index, squared, values, margin_squared, width_squared, slice(top, min(top + rows, height)))
-        for top in range(0, height, rows)
-    ]
+
+    def block(top: int) -> tuple[Pixels, Pixels, Pixels]:
+        some = slice(top, min(top + rows, height))
+        return _block(regions.index, squared, values, margin_squared, width_squared, some)
+
+    parts = in_threads(block, range(0, height, rows), worth_it=values.size > LARGE_PX)
     core, inner, outer = (
         (np.concatenate([groups for groups, _ in zone]), np.concatenate([depth for _, depth in zone]))
         for zone in zip(*parts, strict=True)
