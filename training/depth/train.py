@@ -52,6 +52,7 @@ def export(state: dict[str, torch.Tensor], path: Path, note: dict[str, str]) -> 
     """Write weights as float16 safetensors, moved into place once whole."""
     part = path.with_suffix(".part")
     save_file({k: v.half().contiguous() for k, v in state.items()}, part, metadata=note)
+    part.chmod(0o644)  # safetensors makes it readable to its owner alone, and the file is to be shipped
     part.replace(path)
 
 
