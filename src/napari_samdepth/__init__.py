@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from napari_samdepth.core.calibration import calibrate
     from napari_samdepth.core.candidates import Candidates
     from napari_samdepth.core.depthmap import DepthMap
+    from napari_samdepth.core.maskset import MaskSet
     from napari_samdepth.core.prompts import Prompts
     from napari_samdepth.core.readout import depth_readout
+    from napari_samdepth.models.everything import segment_everything
     from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
     from napari_samdepth.models.protocols import DepthEstimator, Embedding, Segmenter
     from napari_samdepth.session.session import AnnotationSession, session_of
@@ -27,12 +29,14 @@ _HOMES = {
     "DepthEstimator": "models.protocols",
     "DepthMap": "core.depthmap",
     "Embedding": "models.protocols",
+    "MaskSet": "core.maskset",
     "Prompts": "core.prompts",
     "Segmenter": "models.protocols",
     "calibrate": "core.calibration",
     "depth_readout": "core.readout",
     "load_depth_estimator": "models.loading",
     "load_segmenter": "models.loading",
+    "segment_everything": "models.everything",
     "session_of": "session.session",
 }
 
@@ -42,6 +46,7 @@ __all__ = [
     "DepthEstimator",
     "DepthMap",
     "Embedding",
+    "MaskSet",
     "Prompts",
     "Segmenter",
     "__version__",
@@ -49,6 +54,7 @@ __all__ = [
     "depth_readout",
     "load_depth_estimator",
     "load_segmenter",
+    "segment_everything",
     "session_of",
 ]
 

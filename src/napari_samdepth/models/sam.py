@@ -269,12 +269,49 @@ class SamSegmenter:
         several = prompts.ambiguous if multimask is None else multimask
         self._check(embedding, prompts)
         logits, scores = self._with_fallback("decoding", lambda: self._decode(embedding, prompts, several))
-        size = int(self._sam.image_encoder.img_size)
         return Candidates(
             logits=frozen(logits[0].cpu().numpy()),
             scores=scores[0].cpu().numpy().astype(np.float64),
-            frame=Frame(embedding.image_shape, (size, size), embedding.input_size),
+            frame=self._frame(embedding),
         )
+
+    def point_masks(
+        self, embedding: Embedding, points: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], Frame]:
+        """Decode many single foreground clicks at once, each by itself.
+
+        Parameters
+        ----------
+        embedding
+            Of this model.
+        points
+            (n, 2) (row, col) in image pixels.
+
+        Returns
+        -------
+        Logits (n, 3, 256, 256) float32, predicted IoU (n, 3), and how the logits cover the image.
+        """
+
+        def run() -> tuple[Any, Any]:
+            torch = torch_module()
+            xy = self._transform.apply_coords(points_to_xy(points), embedding.image_shape)
+            with torch.inference_mode():
+                clicks = torch.as_tensor(xy, dtype=torch.float, device=self._sam.device)[:, None]
+                ones = torch.ones((len(points), 1), dtype=torch.int, device=self._sam.device)
+                return self._masks(embedding, (clicks, ones), None, None, True)
+
+        logits, scores = self._with_fallback("decoding", run)
+        return logits.cpu().numpy(), scores.cpu().numpy().astype(np.float64), self._frame(embedding)
+
+    @property
+    def _transform(self) -> Any:
+        from segment_anything.utils.transforms import ResizeLongestSide
+
+        return ResizeLongestSide(int(self._sam.image_encoder.img_size))
+
+    def _frame(self, embedding: Embedding) -> Frame:
+        size = int(self._sam.image_encoder.img_size)
+        return Frame(embedding.image_shape, (size, size), embedding.input_size)
 
     def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
         try:
@@ -336,20 +373,21 @@ class SamSegmenter:
             raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")
 
     def _decode(self, embedding: Embedding, prompts: Prompts, several: bool) -> tuple[Any, Any]:
-        torch = torch_module()
-        with torch.inference_mode():
-            points, box, mask = self._tensors(embedding, prompts)
-            sparse, dense = self._sam.prompt_encoder(points=points, boxes=box, masks=mask)
-            if self._positions is None:
-                self._positions = self._sam.prompt_encoder.get_dense_pe()
-            logits, scores = self._sam.mask_decoder(
-                image_embeddings=self._image_features(embedding),
-                image_pe=self._positions,
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=several,
-            )
-        return logits, scores
+        with torch_module().inference_mode():
+            return self._masks(embedding, *self._tensors(embedding, prompts), several)
+
+    def _masks(self, embedding: Embedding, points: Any, box: Any, mask: Any, several: bool) -> tuple[Any, Any]:
+        sparse, dense = self._sam.prompt_encoder(points=points, boxes=box, masks=mask)
+        if self._positions is None:
+            self._positions = self._sam.prompt_encoder.get_dense_pe()
+        result: tuple[Any, Any] = self._sam.mask_decoder(
+            image_embeddings=self._image_features(embedding),
+            image_pe=self._positions,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=several,
+        )
+        return result
 
     def _image_features(self, embedding: Embedding) -> Any:
         torch = torch_module()
@@ -361,10 +399,7 @@ class SamSegmenter:
     def _tensors(self, embedding: Embedding, prompts: Prompts) -> tuple[Any, Any, Any]:
         """Return the prompts as the prompt encoder wants them: (points, labels) or None, boxes, masks."""
         torch = torch_module()
-        from segment_anything.utils.transforms import ResizeLongestSide
-
-        device = self._sam.device
-        transform = ResizeLongestSide(int(self._sam.image_encoder.img_size))
+        device, transform = self._sam.device, self._transform
         points = box = mask = None
         if len(prompts.points):
             xy = transform.apply_coords(points_to_xy(prompts.points), embedding.image_shape)

@@ -17,7 +17,7 @@ from napari_samdepth.core.resample import mask_to_logits
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoding
 from napari_samdepth.session.geometry import LayerError, shown_plane
-from napari_samdepth.session.history import History, Moment, PromptState, Step
+from napari_samdepth.session.history import Commit, History, Moment, PromptState, Step
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource, PreviewWriter, read_plane
 from napari_samdepth.session.masks import MaskLayer
@@ -97,6 +97,11 @@ class Annotator:
         self._say("")
         self._restore(after)
         return int(commit.change.after.max())
+
+    def commit(self, commit: Commit) -> None:
+        """Take a change of labels that was made beside the clicks into the history."""
+        self._history.push(Step(self._moment, self._moment, commit))
+        self._show_history()
 
     def clear(self) -> None:
         """Drop the mask on offer and its prompts; undo brings them back."""

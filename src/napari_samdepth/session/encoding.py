@@ -7,8 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.layers import Image
+from numpy.typing import NDArray
 
+from napari_samdepth.core.plane import Plane
 from napari_samdepth.models.loading import load_segmenter
 from napari_samdepth.session.geometry import Shown
 from napari_samdepth.session.jobs import Lane
@@ -23,13 +26,14 @@ EMBEDDINGS_KEPT = 8
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """An encoded plane: the image it was read from, where it lies there, and by which model."""
+    """An encoded plane: the image it was read from, where it lies there, by which model, and its pixels (H, W, 3)."""
 
     image: Image
     shown: Shown
     model: str
     segmenter: Segmenter
     embedding: Embedding
+    rgb: NDArray[np.uint8]
 
 
 class Encoding:
@@ -52,7 +56,10 @@ class Encoding:
 
         def work(report: Report) -> Encoded:
             segmenter = self._segmenter(model, report)
-            return Encoded(image, source.shown, model, segmenter, self._embedding(segmenter, source, report))
+            report(0.0, f"encoding on {segmenter.device}")
+            plane = source.render()
+            embedding = self._embedding(segmenter, plane, report)
+            return Encoded(image, source.shown, model, segmenter, embedding, plane.rgb)
 
         def finish(encoded: Encoded) -> None:
             self.current = encoded
@@ -78,9 +85,7 @@ class Encoding:
             self._segmenters[model] = load_segmenter(model, report=report)
         return self._segmenters[model]
 
-    def _embedding(self, segmenter: Segmenter, source: PlaneSource, report: Report) -> Embedding:
-        report(0.0, f"encoding on {segmenter.device}")
-        plane = source.render()
+    def _embedding(self, segmenter: Segmenter, plane: Plane, report: Report) -> Embedding:
         key = (segmenter.model, plane.key)
         if key not in self._embeddings:
             self._embeddings[key] = segmenter.encode(plane.rgb, report)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
+from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Patch
-from napari_samdepth.core.labelling import next_label, replace_label, widened, write_mask
-from napari_samdepth.session.geometry import LayerError, Shown, shown_plane
+from napari_samdepth.core.labelling import next_label, replace_label, widened, write_labels, write_mask
+from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
 from napari_samdepth.session.history import Commit
 from napari_samdepth.session.layers import (
     check_writable,
@@ -76,9 +79,7 @@ class MaskLayer:
         self.refresh_next()
         number = label or self._state.next_label
         target, moved = self.on_layer(patch, image, shown, layer)
-        dtype = widened(layer.data.dtype, number)
-        if dtype != layer.data.dtype:
-            layer.data = layer.data.astype(dtype)
+        self._widen(layer, number)
         write = replace_label if label else write_mask
         change = write(plane_view(layer, target), moved, number)
         if change is None:
@@ -88,6 +89,36 @@ class MaskLayer:
         self._state.next_label = self._highest + 1
         layer.selected_label = number
         return Commit(layer, target, change)
+
+    def write_many(self, found: NDArray[np.int32], image: Image, commit: Callable[[Commit], None]) -> int | None:
+        """Write labels (H, W) of the image's full-resolution plane above those that are there, in one change.
+
+        Returns the number that label 1 got, or None where nothing changes. Raises LayerError if the layer cannot be
+        written, or lies on another grid than the image.
+        """
+        layer = self._layer_for(image)
+        check_writable(layer)
+        self.refresh_next()
+        shown, theirs = shown_plane(layer, self._viewer.dims), shown_plane(image, self._viewer.dims)
+        same = np.array_equal(plane_affine(layer, shown, image, theirs, self._viewer.dims), np.eye(2, 3))
+        if not same or shown.shape != found.shape:
+            raise LayerError(f"“{layer.name}” lies on another grid than the image; choose “new: SAM masks” for these.")
+        first = self._state.next_label
+        self._widen(layer, first + int(found.max()))
+        numbered = np.where(found > 0, found.astype(layer.data.dtype) + np.asarray(first - 1, layer.data.dtype), 0)
+        change = write_labels(plane_view(layer, shown), numbered.astype(layer.data.dtype))
+        if change is None:
+            return None
+        write_change(layer, shown, change)
+        self._highest = first + int(found.max()) - 1
+        self._state.next_label = self._highest + 1
+        commit(Commit(layer, shown, change))
+        return first
+
+    def _widen(self, layer: Labels, number: int) -> None:
+        dtype = widened(layer.data.dtype, number)
+        if dtype != layer.data.dtype:
+            layer.data = layer.data.astype(dtype)
 
     def replay(self, commit: Commit, backwards: bool) -> bool:
         """Take a change back, or do it again; False where the layer or its pixels are no longer what they were."""

@@ -14,6 +14,7 @@ from napari_samdepth.core.depthmap import DepthKind
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.choices import device_text
 from napari_samdepth.session.depths import Depths
+from napari_samdepth.session.everything import Everything
 from napari_samdepth.session.geometry import LayerError, centre_on, go_to_plane
 from napari_samdepth.session.jobs import Lane, Progress
 from napari_samdepth.session.layers import read_plane
@@ -46,6 +47,8 @@ class AnnotationSession:
         Where models run.
     depths
         The depth layers.
+    everything
+        The search for all masks of the picture.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -55,6 +58,7 @@ class AnnotationSession:
         self._viewer = viewer
         self.depths = Depths(viewer, self.lane, self.state, self._fail)
         self._annotator = Annotator(viewer, self.lane, self.state, self.depths)
+        self.everything = Everything(viewer, self.lane, self.state, self._annotator)
         viewer.layers.events.removed.connect(self._on_layer_removed)
 
     @property
@@ -126,7 +130,7 @@ class AnnotationSession:
 
     def cancel(self) -> None:
         """Cancel what is running, and drop the mask on offer with its prompts."""
-        if self.lane.busy("embed", "depth"):
+        if self.lane.busy("embed", "depth", "everything"):
             self.stop()
         self.clear()
 
@@ -228,18 +232,20 @@ class AnnotationSession:
 
     def finish(self) -> None:
         """End the annotation: the prompt layers and their keys go away; labels and depth stay."""
+        self.everything.discard()
         self._annotator.finish()
 
     def close(self) -> None:
         """Cancel everything and let go of the viewer; labels and depth stay."""
         self.lane.close()
+        self.everything.discard()
         self._annotator.close()
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
         _SESSIONS.pop(self._viewer, None)
 
     def is_helper(self, layer: object) -> bool:
-        """Whether `layer` is one of the session's prompt layers or its preview."""
-        return self._annotator.is_helper(layer)
+        """Whether `layer` is one of the session's own: prompts, preview, masks found but not yet added."""
+        return self._annotator.is_helper(layer) or (layer is not None and layer is self.everything.layer)
 
     def active_image(self) -> Image:
         """Return the selected Image layer, else the topmost visible one. Raises LayerError if there is none."""
@@ -253,6 +259,7 @@ class AnnotationSession:
     def _on_layer_removed(self, event: Any) -> None:
         layer: Layer = event.value
         self.depths.forget(layer)
+        self.everything.forget(layer)
         self._annotator.forget(layer)
 
     def _on_progress(self, progress: Progress) -> None:

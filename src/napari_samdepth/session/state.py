@@ -38,6 +38,8 @@ class SessionState:
         Readout of the mask on offer: median, nearness, spread; empty without depth.
     can_undo, can_redo
         Whether there is a step to undo or redo.
+    found, kept
+        Masks of the whole-image search, and how many of them pass the thresholds.
     depth_layer
         Name of the depth layer that readouts use, "" if there is none.
     depth_text
@@ -63,5 +65,7 @@ class SessionState:
     live: dict[str, float] = field(default_factory=dict)
     can_undo: bool = False
     can_redo: bool = False
+    found: int = 0
+    kept: int = 0
     depth_layer: str = ""
     depth_text: str = ""

@@ -9,6 +9,7 @@ from napari.layers import Labels, Points
 from qtpy.QtWidgets import QButtonGroup, QFrame, QLabel, QPushButton, QRadioButton, QVBoxLayout, QWidget
 
 from napari_samdepth.session.choices import model_choices
+from napari_samdepth.widgets.everything import EverythingFold
 from napari_samdepth.widgets.parts import (
     Dock,
     Message,
@@ -88,6 +89,7 @@ class SegmentWidget(Dock):
         enable(self.edit_button, "" if self.session.masks.layer is not None else "There is no label to refine yet.")
         what = f"refining label {state.editing}" if state.editing else f"next label {state.next_label}"
         self.next_label.setText(what)
+        self.everything.refresh()
 
     def release(self) -> None:
         """Let go of the viewer; keys and helper layers go away, labels stay."""
@@ -164,6 +166,8 @@ class SegmentWidget(Dock):
         self.help.setWordWrap(True)
         self.help.setEnabled(False)
         column.addWidget(self.help)
+        self.everything = EverythingFold(self)
+        column.addWidget(self.everything)
 
     def _mask_button(self, index: int) -> QPushButton:
         made = button("", "Show this mask; its score is the model's own estimate. Key: N", lambda: self._choose(index))

@@ -1,0 +1,266 @@
+"""Whole-image masks from an embedding, with the parameters and the results of SamAutomaticMaskGenerator, sooner.
+
+Kirillov et al. 2023, "Segment Anything", appendix B: a grid of clicks, three masks each, filtered by predicted IoU,
+stability and non-maximum suppression, on the image and on crops of it. Here scores and stability are looked at on the
+low-resolution logits first; only masks that may pass are brought to image resolution, inside the box that they touch,
+and are judged there once more by the same rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samdepth.core.candidates import MASK_THRESHOLD, Patch
+from napari_samdepth.core.maskset import FoundMask, MaskSet, non_maximum, without_small_regions
+from napari_samdepth.core.resample import Box, Frame, logits_in_box, positive_box
+from napari_samdepth.models.protocols import Embedding, ModelError, Report, Segmenter
+
+BATCH = 4
+"""Clicks decoded at once: on a CPU a click costs least in batches of one to four."""
+MARGIN = 0.06
+"""By how much the stability of low-resolution logits may differ from that at image resolution."""
+NEAR_EDGE = 20
+"""Pixels from a crop's edge within which a mask counts as cut off."""
+
+
+class PointDecoder(Protocol):
+    """A segmenter that decodes many single clicks at once."""
+
+    def point_masks(
+        self, embedding: Embedding, points: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], Frame]:
+        """Return logits (n, 3, h, w), predicted IoU (n, 3) and the logits' frame for points (n, 2) (row, col)."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Parameters of the search, named and set as SamAutomaticMaskGenerator's.
+
+    Attributes
+    ----------
+    points_per_side
+        Clicks along a side of the grid; None if `point_grids` says them.
+    pred_iou_thresh, stability_score_thresh
+        A mask passes above these, 0 to 1.
+    stability_score_offset
+        By how much the threshold is moved up and down for the stability score, in logits.
+    box_nms_thresh, crop_nms_thresh
+        IoU of boxes above which two masks of a crop, or of two crops, are duplicates.
+    crop_n_layers
+        Layer i searches 2^i x 2^i crops of the image as well.
+    crop_overlap_ratio
+        Overlap of crops as a share of the image's shorter side, halved in each layer.
+    crop_n_points_downscale_factor
+        Layer i has points_per_side divided by this to the power i.
+    point_grids
+        One (n, 2) array of (row, col) in 0-1 per layer, instead of `points_per_side`.
+    min_mask_region_area
+        Holes and islands below this many pixels are removed.
+    """
+
+    points_per_side: int | None = 32
+    pred_iou_thresh: float = 0.88
+    stability_score_thresh: float = 0.95
+    stability_score_offset: float = 1.0
+    box_nms_thresh: float = 0.7
+    crop_n_layers: int = 0
+    crop_nms_thresh: float = 0.7
+    crop_overlap_ratio: float = 512 / 1500
+    crop_n_points_downscale_factor: int = 1
+    point_grids: Sequence[NDArray[np.float64]] | None = None
+    min_mask_region_area: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.points_per_side is None) == (self.point_grids is None):
+            raise ValueError("Give either points_per_side or point_grids, and not both.")
+
+    def grid(self, layer: int) -> NDArray[np.float64]:
+        """Return the clicks of a crop layer, (n, 2) (row, col) in 0-1."""
+        if self.point_grids is not None:
+            return np.asarray(self.point_grids[layer], dtype=np.float64)
+        assert self.points_per_side is not None
+        side = max(int(self.points_per_side / self.crop_n_points_downscale_factor**layer), 1)
+        at = (np.arange(side) + 0.5) / side
+        return np.stack(np.meshgrid(at, at, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def segment_everything(
+    seg: Segmenter,
+    emb: Embedding,
+    points_per_side: int | None = 32,
+    points_per_batch: int = BATCH,
+    pred_iou_thresh: float = 0.88,
+    stability_score_thresh: float = 0.95,
+    stability_score_offset: float = 1.0,
+    box_nms_thresh: float = 0.7,
+    crop_n_layers: int = 0,
+    crop_nms_thresh: float = 0.7,
+    crop_overlap_ratio: float = 512 / 1500,
+    crop_n_points_downscale_factor: int = 1,
+    point_grids: Sequence[NDArray[np.float64]] | None = None,
+    min_mask_region_area: int = 0,
+    *,
+    rgb: NDArray[np.uint8] | None = None,
+    report: Report | None = None,
+) -> MaskSet:
+    """Return all masks of a picture.
+
+    Parameters
+    ----------
+    seg, emb
+        A segmenter and an embedding that it made.
+    points_per_batch
+        Clicks decoded at once; it changes time and memory, not the result.
+    rgb
+        The encoded picture, uint8 (H, W, 3); needed for crops where the embedding does not hold it.
+    report
+        Told how far it is; may raise Cancelled.
+
+    The other parameters are explained in `Search` and have SamAutomaticMaskGenerator's names and defaults.
+
+    Raises
+    ------
+    ModelError
+        If the segmenter cannot decode grids, or crops are wanted and the picture is not at hand.
+    ValueError
+        If neither or both of `points_per_side` and `point_grids` are given.
+    """
+    search = Search(
+        points_per_side,
+        pred_iou_thresh,
+        stability_score_thresh,
+        stability_score_offset,
+        box_nms_thresh,
+        crop_n_layers,
+        crop_nms_thresh,
+        crop_overlap_ratio,
+        crop_n_points_downscale_factor,
+        point_grids,
+        min_mask_region_area,
+    )
+    found = propose(seg, emb, search, points_per_batch, rgb, report)
+    kept = found.filtered(pred_iou_thresh, stability_score_thresh, box_nms_thresh, crop_nms_thresh)
+    if min_mask_region_area > 0:
+        kept = _cleaned(kept, min_mask_region_area, max(box_nms_thresh, crop_nms_thresh))
+    return kept
+
+
+def propose(
+    seg: Segmenter,
+    emb: Embedding,
+    search: Search,
+    points_per_batch: int = BATCH,
+    rgb: NDArray[np.uint8] | None = None,
+    report: Report | None = None,
+    enough: Callable[[], bool] = lambda: False,
+) -> MaskSet:
+    """Return every mask at or above the thresholds of `search`, duplicates included.
+
+    With low thresholds this is what sliders can filter anew (`MaskSet.filtered`) without the model. When `enough`
+    says so the search ends early with what it has found. Errors as in `segment_everything`.
+    """
+    if not hasattr(seg, "point_masks"):
+        raise ModelError(f"{seg.name} cannot search whole images; choose a SAM model or the built-in one.")
+    crops = list(crop_boxes(emb.image_shape, search.crop_n_layers, search.crop_overlap_ratio))
+    picture = emb.features.get("rgb") if rgb is None else rgb
+    if len(crops) > 1 and picture is None:
+        raise ModelError("Crops are encoded one by one and need the picture; give it as rgb.")
+    total = sum(len(search.grid(layer)) for layer, _ in crops)
+    masks: list[FoundMask] = []
+    done = 0
+    for layer, crop in crops:
+        whole = crop == (0, 0, *emb.image_shape)
+        view = emb if whole or picture is None else seg.encode(picture[crop[0] : crop[2], crop[1] : crop[3]])
+        size = np.array([crop[2] - crop[0], crop[3] - crop[1]], dtype=np.float64)
+        points = search.grid(layer) * size
+        for start in range(0, len(points), points_per_batch):
+            if enough():
+                return MaskSet(tuple(masks), emb.image_shape)
+            if report is not None:
+                report(done / total, f"searching, {len(masks)} masks so far")
+            batch = points[start : start + points_per_batch]
+            masks += _judged(seg, view, batch, crop, emb.image_shape, search)  # type: ignore[arg-type]
+            done += len(batch)
+    return MaskSet(tuple(masks), emb.image_shape)
+
+
+def crop_boxes(image_shape: tuple[int, int], layers: int, overlap_ratio: float) -> Iterator[tuple[int, Box]]:
+    """Yield (layer, box) of the image and of its overlapping crops, box as (row_min, col_min, row_max, col_max)."""
+    height, width = image_shape
+    yield 0, (0, 0, height, width)
+    for layer in range(1, layers + 1):
+        count = 2**layer
+        overlap = int(overlap_ratio * min(image_shape) * (2 / count))
+        rows, cols = (ceil((overlap * (count - 1) + length) / count) for length in image_shape)
+        for col in range(count):
+            for row in range(count):
+                top, left = (rows - overlap) * row, (cols - overlap) * col
+                yield layer, (top, left, min(top + rows, height), min(left + cols, width))
+
+
+def stability(logits: NDArray[np.float32], offset: float) -> NDArray[np.float64]:
+    """Return the stability score of each logits map (..., h, w): pixels above +offset over pixels above -offset."""
+    high = np.count_nonzero(logits > MASK_THRESHOLD + offset, axis=(-2, -1))
+    low = np.count_nonzero(logits > MASK_THRESHOLD - offset, axis=(-2, -1))
+    return np.asarray(high / np.maximum(low, 1), dtype=np.float64)
+
+
+def _judged(
+    seg: PointDecoder,
+    view: Embedding,
+    points: NDArray[np.float64],
+    crop: Box,
+    image_shape: tuple[int, int],
+    search: Search,
+) -> Iterator[FoundMask]:
+    """Decode a batch of clicks (row, col in the crop) and yield the masks that pass, at image resolution."""
+    logits, scores, frame = seg.point_masks(view, points)
+    passes = scores > search.pred_iou_thresh
+    if search.stability_score_thresh > 0:
+        passes &= stability(logits, search.stability_score_offset) >= search.stability_score_thresh - MARGIN
+    for at, which in zip(*np.nonzero(passes), strict=True):
+        patch, stable = _exact(logits[at, which], frame, search.stability_score_offset)
+        if patch is None or stable < search.stability_score_thresh:
+            continue
+        point = (float(points[at, 0]) + crop[0], float(points[at, 1]) + crop[1])
+        moved = Patch(patch.mask, (patch.origin[0] + crop[0], patch.origin[1] + crop[1]))
+        found = FoundMask.pack(moved, float(scores[at, which]), stable, point, crop)
+        if found is not None and not _cut_off(found.box, crop, image_shape):
+            yield found
+
+
+def _exact(logits: NDArray[np.float32], frame: Frame, offset: float) -> tuple[Patch | None, float]:
+    """Return the mask at image resolution inside its box, and its stability score there."""
+    box = positive_box(logits, frame, MASK_THRESHOLD - offset)
+    if box is None:
+        return None, 0.0
+    fine = logits_in_box(logits, frame, box)
+    return Patch(fine > MASK_THRESHOLD, (box[0], box[1])), float(stability(fine, offset))
+
+
+def _cut_off(box: Box, crop: Box, image_shape: tuple[int, int]) -> bool:
+    """Whether a box reaches an edge of its crop that is not an edge of the image."""
+    ends = np.array([box[0], box[1], box[2] - 1, box[3] - 1], dtype=np.float64)
+    near_crop = np.abs(ends - np.array(crop)) <= NEAR_EDGE
+    near_image = np.abs(ends - np.array([0, 0, *image_shape])) <= NEAR_EDGE
+    return bool((near_crop & ~near_image).any())
+
+
+def _cleaned(found: MaskSet, min_area: int, threshold: float) -> MaskSet:
+    """Remove small holes and islands, then duplicates that this made; masks that stayed as they were come first."""
+    masks, untouched = [], []
+    for mask in found.masks:
+        patch, changed = without_small_regions(mask.patch, min_area)
+        packed = FoundMask.pack(patch, mask.predicted_iou, mask.stability_score, mask.point, mask.crop_box)
+        if packed is not None:
+            masks.append(packed)
+            untouched.append(0.0 if changed else 1.0)
+    clean = MaskSet(tuple(masks), found.image_shape)
+    kept = non_maximum(clean.boxes, np.array(untouched), threshold)
+    return MaskSet(tuple(masks[index] for index in kept), found.image_shape)

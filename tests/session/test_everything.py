@@ -1,0 +1,59 @@
+"""Everything in the picture: found on the lane, filtered at once, added in one step beside labels that are there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.session.session import AnnotationSession
+
+from .conftest import WAIT
+
+
+def test_masks_are_found_filtered_and_added_in_one_step(started: AnnotationSession, viewer_model: ViewerModel) -> None:
+    labels = viewer_model.add_labels(np.zeros((303, 384), dtype=np.uint8), name="mine")
+    labels.data[:60, :70] = 3
+    before = labels.data.copy()
+    started.masks.use(labels)
+    started.everything.filter(0.5, 0.3)
+    started.everything.search(points_per_side=6, crop_n_layers=0)
+    assert started.wait(WAIT)
+    loose = started.state.kept
+    layer = viewer_model.layers["SAM everything"]
+    assert started.state.found >= loose > 0
+    assert len(np.unique(layer.data)) - 1 <= loose
+    started.everything.filter(0.99, 0.99)
+    assert started.state.kept < loose
+    started.everything.filter(0.5, 0.3)
+    assert started.state.kept == loose
+    shown = layer.data.copy()
+    assert started.everything.accept() == loose
+    assert "SAM everything" not in viewer_model.layers
+    assert (labels.data[:60, :70] == 3).all()
+    free = before == 0
+    assert np.array_equal(labels.data[free] > 0, shown[free] > 0)
+    assert {"index", "parent", "predicted_iou", "stability_score"} <= set(labels.features.columns)
+    started.undo()
+    assert np.array_equal(labels.data, before)
+    started.redo()
+    assert np.array_equal(labels.data[free] > 0, shown[free] > 0)
+
+
+def test_ending_early_keeps_what_is_found_and_cancelling_does_not(
+    started: AnnotationSession, viewer_model: ViewerModel
+) -> None:
+    started.everything.search(points_per_side=64, crop_n_layers=0)
+    started.everything.keep_found()
+    assert started.wait(WAIT)
+    assert not started.state.problem
+    started.everything.search(points_per_side=64, crop_n_layers=0)
+    started.stop()
+    assert started.wait(WAIT)
+    assert "SAM everything" not in viewer_model.layers or not viewer_model.layers["SAM everything"].data.any()
+
+
+def test_it_needs_an_encoded_image(session: AnnotationSession) -> None:
+    with pytest.raises(LayerError, match="Press Start"):
+        session.everything.search(8, 0)
