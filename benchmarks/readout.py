@@ -37,6 +37,8 @@ from napari_samdepth.core.readout import depth_readout
 from napari_samdepth.core.scale import depth_scale
 
 FLOORS = {"compact": 10.0, "stripes": 20.0}
+AROUND = 7
+"""Pixels around a label that decide on its outer ring: the ring's width, and as much again to other labels."""
 COMPARED = {
     "area": "area",
     "centroid_row": "centroid-0",
@@ -126,8 +128,8 @@ class Peer:
         if number in self._looked:
             return self._looked[number]
         col -= first
-        top, left = max(row - 4, 0), max(col - 4, 0)
-        window = slice(top, row + mask.shape[0] + 4), slice(left, col + mask.shape[1] + 4)
+        top, left = max(row - AROUND, 0), max(col - AROUND, 0)
+        window = slice(top, row + mask.shape[0] + AROUND), slice(left, col + mask.shape[1] + AROUND)
         labels, depth = self.labels[window], self.depth[window].astype(np.float64)
         own = labels == number
         distance = distance_transform_edt(own) if not own.all() else np.full(own.shape, np.inf)
