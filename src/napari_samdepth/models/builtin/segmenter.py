@@ -60,13 +60,19 @@ class Foveation:
         Look again only where the wanted window is smaller than this share of the present one.
     looks
         Most views decoded for one prompt.
+    sure
+        Below this foretold IoU look closer at the click, whatever the mask.
+    trust
+        The last look counts unless an earlier one's foretold IoU is higher by more than this.
     """
 
     start: int = 512
     least: int = 40
-    span: float = 2.3
+    span: float = 2.5
     enough: float = 0.7
     looks: int = 3
+    sure: float = 0.7
+    trust: float = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +94,11 @@ class Look:
         """Index of the offered mask with the highest foretold IoU."""
         first = 1 if self.several else 0
         return first + int(self.scores[self.offered].argmax())
+
+    @property
+    def score(self) -> float:
+        """Foretold IoU of the best mask."""
+        return float(self.scores[self.best])
 
     @property
     def mask(self) -> NDArray[np.bool_]:

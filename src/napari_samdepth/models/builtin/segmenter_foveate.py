@@ -53,8 +53,9 @@ def _search(segmenter: BuiltinSegmenter, embedding: Embedding, prompts: Prompts,
         if wanted is None or any(_alike(wanted, other.view) for other in tried):
             break
         view = wanted
-    whole = [found for found in tried if not found.view.cut(found.mask) and found.mask.any()]
-    return whole[-1] if whole else tried[-1]
+    whole = [found for found in tried if not found.view.cut(found.mask) and found.mask.any()] or tried
+    surest = max(whole, key=lambda found: found.score)
+    return whole[-1] if whole[-1].score >= surest.score - how.trust else surest
 
 
 def _alike(a: View, b: View) -> bool:
@@ -66,7 +67,8 @@ def _wanted(found: Look, prompts: Prompts, how: Foveation) -> View | None:
     view, mask = found.view, found.mask
     shape = view.image_shape
     extent = view.extent(mask)
-    if extent is None:
+    if extent is None or (found.score < how.sure and view.side > 4 * how.least):
+        # nothing that it could make out: likely the object is too small in this view
         centre = prompts.points[-1]
         return View.around((centre[0], centre[1]), max(how.least, view.side / 4), shape)
     corners = np.concatenate([extent.reshape(2, 2), prompts.points])
