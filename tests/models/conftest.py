@@ -28,6 +28,8 @@ def _randomised(module: Any, seed: int) -> Any:
             parameter.data.normal_(0, 0.1, generator=generator)
         else:
             parameter.data.normal_(0, parameter[0].numel() ** -0.5, generator=generator)
+    for buffer in module.buffers():  # the positions' frequencies
+        buffer.normal_(generator=generator)
     return module
 
 

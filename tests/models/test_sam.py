@@ -95,13 +95,15 @@ def _predictor(path: Path, architecture: str) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("architecture", ["vit_b", "vit_l", "vit_h"])
 def test_decoder_of_a_checkpoint_equals_sam_predictors(
-    sam_checkpoint: Callable[[str], Path], picture: Callable[..., np.ndarray], architecture: str
+    sam_checkpoint: Callable[[str], Path], full_size: Callable[[bool], None], architecture: str
 ) -> None:
     """The weights of every size arrive where they belong, seen through the decoder on a random embedding."""
     import torch
 
+    full_size(architecture == "vit_h")
     path = sam_checkpoint(architecture)
     segmenter = load_sam(path, device="cpu")
     predictor = _predictor(path, architecture)
@@ -118,29 +120,30 @@ def test_decoder_of_a_checkpoint_equals_sam_predictors(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize(
-    ("architecture", "kinds"), [("vit_b", ["odd"]), ("vit_b", [*SHAPES]), ("vit_l", [*SHAPES]), ("vit_h", [*SHAPES])]
-)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("architecture", ["vit_b", "vit_l", "vit_h"])
 def test_pixels_to_masks_equal_sam_predictors(
-    sam_checkpoint: Callable[[str], Path], picture: Callable[..., np.ndarray], full_size: Callable[[bool], None],
-    architecture: str, kinds: list[str],
-) -> None:  # fmt: skip
+    sam_checkpoint: Callable[[str], Path],
+    picture: Callable[..., np.ndarray],
+    full_size: Callable[[bool], None],
+    architecture: str,
+    kind: str,
+) -> None:
     """Everything at full size; all but one picture through ViT-B takes minutes: NAPARI_SAMDEPTH_SLOW asks for it."""
-    full_size(len(kinds) > 1)
+    full_size((architecture, kind) != ("vit_b", "odd"))
     path = sam_checkpoint(architecture)
     segmenter = load_sam(path, device="cpu")
     predictor = _predictor(path, architecture)
-    for kind in kinds:
-        rgb = picture(*SHAPES[kind], grey=kind == "grey")
-        predictor.set_image(rgb)
-        embedding = segmenter.encode(rgb)
-        expected = predictor.features[0].numpy()
-        assert np.abs(embedding.features["image"] - expected).max() <= 1e-5 * np.abs(expected).max()
-        if np.array_equal(embedding.features["image"], expected):
-            assert _assert_same(segmenter, embedding, predictor) > 1000
-        else:
-            _assert_nearly_same(segmenter, embedding, predictor)
+    rgb = picture(*SHAPES[kind], grey=kind == "grey")
+    predictor.set_image(rgb)
+    embedding = segmenter.encode(rgb)
+    expected = predictor.features[0].numpy()
+    assert np.abs(embedding.features["image"] - expected).max() <= 1e-5 * np.abs(expected).max()
+    if np.array_equal(embedding.features["image"], expected):
+        assert _assert_same(segmenter, embedding, predictor) > 1000
+    else:
+        _assert_nearly_same(segmenter, embedding, predictor)
 
 
 def _assert_nearly_same(segmenter: Segmenter, embedding: Embedding, predictor: Any) -> None:

@@ -21,8 +21,8 @@ from typing import Any
 
 from napari_samdepth.models.device import torch_module
 
-PIECE = 1 << 22
-"""Elements of the attention matrix that are worked on at a time on the CPU (16 MiB in float32)."""
+PIECE = 1 << 20
+"""Elements of the attention matrix that are worked on at a time on the CPU (4 MiB in float32)."""
 FUSED_ROWS = 512
 """Rows of the attention matrix per call of torch's fused attention."""
 
