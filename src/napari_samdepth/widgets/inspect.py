@@ -156,7 +156,6 @@ class InspectWidget(Dock):
         view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        view.setAlternatingRowColors(True)
         view.setToolTip("Click on a row to select and centre its label; click on a title to sort.")
         header, side = view.horizontalHeader(), view.verticalHeader()
         if header is not None and side is not None:
