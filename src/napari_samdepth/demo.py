@@ -81,12 +81,13 @@ def scenes() -> list[Scene]:
 
 
 MOTORCYCLE_CLICKS: tuple[tuple[Click, ...], ...] = (
-    ((205, 430, 1),),  # tank
-    ((190, 235, 1),),  # seat
+    ((205, 431, 1), (232, 365, 1), (192, 285, 0), (305, 378, 0)),  # tank
+    ((192, 245, 1), (179, 192, 1), (212, 318, 1), (225, 139, 0)),  # seat
     ((152, 541, 1),),  # headlight
-    ((290, 610, 1),),  # front mudguard
-    ((245, 573, 1),),  # red box on the shelf
-    ((65, 505, 1),),  # cardboard box
+    ((285, 577, 1), (292, 623, 1), (371, 650, 0)),  # front mudguard
+    ((212, 590, 1), (190, 560, 1)),  # red box on the shelf
+    ((64, 558, 1),),  # cardboard box
+    ((331, 376, 1),),  # engine cover
 )
 COINS_CLICKS: tuple[tuple[Click, ...], ...] = (
     ((58, 44, 1),),
