@@ -54,7 +54,7 @@ def _walk(rgb: Array, clicks: list[tuple[tuple[int, int], int]]) -> Array:
             seeds[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2] = 1 if label else 2
     mask = np.zeros(rgb.shape[:2], bool)
     scaled = (part - part.min()) / (np.ptp(part) + 1e-6)
-    walked = random_walker(scaled, seeds, beta=300, mode="cg_j")
+    walked = random_walker(scaled, seeds, beta=300, mode="bf")
     mask[top : top + part.shape[0], left : left + part.shape[1]] = walked == 1
     return mask
 
