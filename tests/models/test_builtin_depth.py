@@ -51,6 +51,13 @@ def test_the_result_says_what_it_is(estimator):
     assert (dm.kind, dm.unit, dm.source) == ("inverse", None, estimator.model)
 
 
+def test_values_run_from_far_0_to_near_1(estimator, motorcycle):
+    values = estimator.estimate(motorcycle[0]).values
+    assert values.min() >= 0
+    assert values.max() <= 1
+    assert np.ptp(values) > 0.9
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (33, 31), (40, 900), (900, 40), (1, 2000), (257, 385), (1200, 900)])
 def test_any_size_and_aspect(estimator, shape):
     rng = np.random.default_rng(0)

@@ -78,7 +78,7 @@ class BuiltinDepth:
         return self._device.reason
 
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
-        """Return relative inverse depth of `rgb`, uint8 (H, W, 3), as a DepthMap of (H, W) without a unit.
+        """Return relative inverse depth of `rgb`, uint8 (H, W, 3), as a DepthMap of (H, W) without a unit, 0 to 1.
 
         The image and its mirror image are run at two sizes and averaged; the result is brought to (H, W) bilinearly,
         which cannot overshoot. Raises ModelError for anything else than such an image, Cancelled if `report` does.
@@ -104,7 +104,7 @@ class BuiltinDepth:
             pixels = torch.tensor(image).permute(2, 0, 1)[None]
             fine, coarse = (self._at(pixels, long_side) for long_side in LONG_SIDES)
             both = _fused(fine, resize(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False))
-            full = resize(both, size=image.shape[:2], mode="bilinear", align_corners=False)
+            full = resize(_unit_range(both), size=image.shape[:2], mode="bilinear", align_corners=False)
             values: NDArray[np.float32] = full[0, 0].float().cpu().numpy()
         return values
 
@@ -117,6 +117,15 @@ class BuiltinDepth:
         x = x.to(self._device.name).float() / 255
         out = self._net(torch.cat([x, x.flip(-1)]))
         return 0.5 * (out[None, :1] + out[None, 1:].flip(-1))
+
+
+def _unit_range(values: Any) -> Any:
+    """The map from 0 (farthest) to 1 (nearest) of this picture; the network's own scale and zero point mean nothing.
+
+    A map without differences becomes 0.
+    """
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low).clamp_min(1e-12)
 
 
 def _fused(fine: Any, coarse: Any) -> Any:
