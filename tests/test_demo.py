@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage import data, filters, io
 
 from napari_samdepth import demo
-from napari_samdepth.core.candidates import Candidates, Patch
+from napari_samdepth.core.candidates import Candidates
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.plane import to_rgb
 from napari_samdepth.core.prompts import Prompts
@@ -27,6 +27,7 @@ class Regions:
 
     def __init__(self) -> None:
         self.prompts: list[Prompts] = []
+        self.clicked = np.zeros((0, 2))
 
     def encode(self, rgb: np.ndarray, report: Report | None = None) -> Embedding:
         grey = rgb.mean(axis=-1)
@@ -43,6 +44,12 @@ class Regions:
         score = 0.95 if mask.any() else 0.1
         return Candidates(logits, np.array([score]), Frame.whole(embedding.image_shape, embedding.image_shape))
 
+    def point_masks(self, embedding: Embedding, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, Frame]:
+        self.clicked = np.concatenate([self.clicked, points])
+        answers = [self.decode(embedding, Prompts([point])) for point in points]
+        logits = np.stack([np.repeat(answer.logits, 3, axis=0) for answer in answers])
+        return logits, np.stack([np.repeat(answer.scores, 3) for answer in answers]), answers[0].frame
+
 
 class Ramp:
     """Depth by height in the picture."""
@@ -54,7 +61,7 @@ class Ramp:
 
 
 def coins() -> demo.Scene:
-    return demo.Scene("coins", to_rgb(data.coins()), demo.COINS_CLICKS, spacing=24, measured=None)
+    return demo.Scene("coins", to_rgb(data.coins()), demo.COINS_CLICKS)
 
 
 def test_the_stand_ins_are_what_the_demo_takes() -> None:
@@ -111,69 +118,42 @@ def test_a_later_click_gets_the_logits_of_the_one_before() -> None:
     assert third.labels.tolist() == [1, 1, 0]
 
 
-def test_the_grid_finds_a_region_once_and_skips_what_is_covered() -> None:
-    segmenter = Regions()
+def two_squares() -> np.ndarray:
+    """Return a picture with a large and a small bright square."""
     rgb = np.zeros((100, 100, 3), dtype=np.uint8)
     rgb[10:60, 10:60], rgb[70:90, 70:90] = 200, 255
-    embedding = segmenter.encode(rgb)
-    found = demo.masks_from_grid(segmenter, embedding, 10, np.zeros((100, 100), dtype=bool))
-    assert len(found) == 2
-    assert len(segmenter.prompts) < 100 - 20
-    painted = demo.painted(found, (100, 100), first=5)
-    assert set(np.unique(painted)) == {0, 5, 6}
-    assert (painted[20:50, 20:50] == 5).all()  # the larger one has the lower number
+    return rgb
 
 
-def test_the_grid_leaves_out_what_is_there_already() -> None:
+def test_everything_finds_each_region_once_and_numbers_by_size() -> None:
     segmenter = Regions()
-    rgb = np.zeros((100, 100, 3), dtype=np.uint8)
-    rgb[10:60, 10:60], rgb[70:90, 70:90] = 200, 255
-    embedding = segmenter.encode(rgb)
+    labels = demo.everything(segmenter, segmenter.encode(two_squares()), np.zeros((100, 100), dtype=bool))
+    assert set(np.unique(labels)) == {0, 1, 2}
+    assert (labels[20:50, 20:50] == 1).all()
+    assert (labels[75:85, 75:85] == 2).all()
+
+
+def test_everything_leaves_out_what_is_there_already() -> None:
+    segmenter = Regions()
     taken = np.zeros((100, 100), dtype=bool)
     taken[12:60, 12:58] = True  # most of the larger one: its rim is no object of its own
-    (one,) = demo.masks_from_grid(segmenter, embedding, 3, taken)
-    assert one.patch.area <= 400
+    labels = demo.everything(segmenter, segmenter.encode(two_squares()), taken)
+    assert set(np.unique(labels)) == {0, 1}
+    assert (labels[75:85, 75:85] == 1).all()
+    assert not taken[tuple(segmenter.clicked.astype(int).T)].any()
 
 
-def test_unstable_unsure_and_huge_masks_are_left_out() -> None:
-    class Fixed(Regions):
-        def __init__(self, logits: np.ndarray, score: float) -> None:
-            super().__init__()
-            self.answer = Candidates(
-                logits[None].astype(np.float32), np.array([score]), Frame.whole((40, 40), (40, 40))
-            )
-
-        def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool | None = None) -> Candidates:
-            return self.answer
-
-    embedding = Embedding({}, (40, 40), (40, 40), "regions")
-    sharp = np.full((40, 40), -5.0)
-    sharp[10:20, 10:20] = 5
-    soft = np.where(sharp > 0, 0.5, -0.5)
-
-    def count(logits: np.ndarray, score: float) -> int:
-        return len(demo.masks_from_grid(Fixed(logits, score), embedding, 20, np.zeros((40, 40), dtype=bool)))
-
-    assert count(sharp, 0.9) == 1
-    assert count(sharp, 0.3) == 0
-    assert count(soft, 0.9) == 0
-    assert count(np.full((40, 40), 5.0), 0.9) == 0
-
-
-@pytest.mark.parametrize("shift", [(0, 0), (3, -2), (9, 9), (30, 0)])
-def test_iou_of_patches_is_that_of_whole_masks(shift: tuple[int, int]) -> None:
-    rng = np.random.default_rng(1)
-    first = Patch(rng.random((12, 15)) > 0.4, (20, 20))
-    second = Patch(rng.random((10, 10)) > 0.4, (20 + shift[0], 20 + shift[1]))
-    a, b = first.full((80, 80)), second.full((80, 80))
-    assert demo.iou(first, second) == pytest.approx((a & b).sum() / (a | b).sum())
+def test_most_of_the_picture_is_no_object() -> None:
+    segmenter = Regions()
+    embedding = Embedding({"regions": np.ones((40, 40), dtype=int)}, (40, 40), (40, 40), "regions")
+    assert not demo.everything(segmenter, embedding, np.zeros((40, 40), dtype=bool)).any()
 
 
 @pytest.mark.slow
 def test_the_built_in_models_find_the_coins(tmp_path: Path) -> None:
     from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
 
-    scene = demo.Scene("coins", to_rgb(data.coins()), demo.COINS_CLICKS, spacing=120)
+    scene = demo.Scene("coins", to_rgb(data.coins()), demo.COINS_CLICKS)
     shown = demo.run_scene(
         scene, load_segmenter("builtin"), load_depth_estimator("builtin"), tmp_path, lambda line: None
     )

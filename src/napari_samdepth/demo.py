@@ -1,33 +1,35 @@
-"""The main job on two pictures that come with scikit-image: clicks, a grid of clicks, depth, readout, files."""
+"""The main job on two pictures that come with scikit-image: clicks, everything, depth, readout, files."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from napari_samdepth.core.candidates import Candidates, Patch
+from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.labelling import next_label, write_labels, write_mask
 from napari_samdepth.core.plane import to_rgb
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.readout import depth_readout
+from napari_samdepth.models.everything import segment_everything
 from napari_samdepth.models.protocols import DepthEstimator, Embedding, Segmenter
 
 Tell = Callable[[str], None]
 Click = tuple[float, float, int]
 """(row, col, 1 for foreground or 0 for background), in pixels."""
 
-MIN_SCORE = 0.7
-MIN_STABILITY = 0.65
-STABILITY_STEP = 1.0
-SAME_IOU = 0.6
+GRID_SIDE = 14
+# the built-in model's edges are softer than SAM's, and so its scores lower than those that SAM's masks are filtered by
+MIN_SCORE = 0.6
+MIN_STABILITY = 0.4
+MIN_AREA = 30
 LARGEST_SHARE = 0.4
 
 
@@ -43,8 +45,6 @@ class Scene:
         (H, W, 3) uint8.
     objects
         One tuple of clicks per object.
-    spacing
-        Pixels between the clicks of the grid.
     measured
         Measured depth to compare with, (H, W), larger is nearer, NaN where there is none; or None.
     """
@@ -52,7 +52,6 @@ class Scene:
     name: str
     rgb: NDArray[np.uint8]
     objects: tuple[tuple[Click, ...], ...]
-    spacing: int
     measured: NDArray[np.float32] | None = None
 
 
@@ -75,8 +74,8 @@ def scenes() -> list[Scene]:
     left, _, disparity = data.stereo_motorcycle()
     measured = np.where(np.isfinite(disparity), disparity, np.nan).astype(np.float32)
     return [
-        Scene("motorcycle", np.asarray(left), MOTORCYCLE_CLICKS, spacing=60, measured=measured),
-        Scene("coins", to_rgb(data.coins()), COINS_CLICKS, spacing=32),
+        Scene("motorcycle", np.asarray(left), MOTORCYCLE_CLICKS, measured=measured),
+        Scene("coins", to_rgb(data.coins()), COINS_CLICKS),
     ]
 
 
@@ -139,12 +138,12 @@ def run_scene(scene: Scene, segmenter: Segmenter, estimator: DepthEstimator, out
     clicked, made = int(labels.max()), sum(map(len, scene.objects))
     done("clicks", f"{clicked} objects from {made} clicks, {1000 * seconds['clicks'] / made:.0f} ms a click")
     with _timed(seconds, "everything"):
-        found = masks_from_grid(segmenter, embedding, scene.spacing, labels > 0)
-        rest = write_labels(labels, painted(found, labels.shape, first=clicked + 1))
+        found = everything(segmenter, embedding, labels > 0)
+        rest = write_labels(labels, np.where(found > 0, found + clicked, 0))
         if rest is not None:
             rest.apply(labels)
     left = len(np.unique(labels[labels > clicked]))
-    done("everything", f"{left} more from a grid of clicks {scene.spacing} px apart")
+    done("everything", f"{left} more from a grid of {GRID_SIDE} × {GRID_SIDE} clicks")
     with _timed(seconds, "depth"):
         depth = estimator.estimate(scene.rgb)
     done("depth", f"{depth.kind}, {depth.source}{_agreement(depth, scene.measured)}")
@@ -169,91 +168,39 @@ def click(segmenter: Segmenter, embedding: Embedding, clicks: tuple[Click, ...])
     return answer.patch()
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
-    """A mask from the grid, its predicted IoU and its stability score."""
-
-    patch: Patch
-    score: float
-    stability: float
-
-
-def masks_from_grid(segmenter: Segmenter, embedding: Embedding, spacing: int, taken: NDArray[np.bool_]) -> list[Found]:
-    """Click on a grid and keep the masks that are sure, stable, and not found twice, the surest first.
-
-    A point inside a mask that was kept is not clicked. The scores are those of `segment_anything`'s automatic masks:
-    predicted IoU, and how little the area changes when the threshold moves by a logit either way.
+def everything(segmenter: Segmenter, embedding: Embedding, taken: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return masks found from a grid of clicks as labels (H, W), numbered from 1 without gaps: large below small.
 
     Parameters
     ----------
     segmenter, embedding
         The model and what it made of the image.
-    spacing
-        Pixels between the clicks.
     taken
         (H, W), True where there is an object already: no clicks there, and no mask that lies there for the most part.
     """
-    height, width = embedding.image_shape
-    covered = taken.copy()
-    kept: list[Found] = []
-    for row in np.arange(spacing / 2, height, spacing):
-        for col in np.arange(spacing / 2, width, spacing):
-            if covered[int(row), int(col)]:
-                continue
-            answer = segmenter.decode(embedding, Prompts([(row, col)]))
-            for one in _sure(answer, LARGEST_SHARE * height * width):
-                covered[one.patch.slices] |= one.patch.mask
-                if 2 * np.count_nonzero(taken[one.patch.slices] & one.patch.mask) < one.patch.area:
-                    kept.append(one)
-    return _distinct(kept)
-
-
-def _sure(answer: Candidates, largest: float) -> Iterator[Found]:
-    """Yield the best mask if it is sure and stable, neither empty nor most of the picture."""
-    best = answer.best
-    stability = _stability(answer.logits[best])
-    if answer.scores[best] >= MIN_SCORE and stability >= MIN_STABILITY:
-        patch = answer.patch(best)
-        if 0 < patch.area <= largest:
-            yield Found(patch, float(answer.scores[best]), stability)
-
-
-def _stability(logits: NDArray[np.float32]) -> float:
-    wide = np.count_nonzero(logits > -STABILITY_STEP)
-    return np.count_nonzero(logits > STABILITY_STEP) / wide if wide else 0.0
-
-
-def _distinct(found: list[Found]) -> list[Found]:
-    """Return the masks without those that a surer one is nearly the same as."""
-    kept: list[Found] = []
-    for one in sorted(found, key=lambda one: -one.score):
-        if all(iou(one.patch, other.patch) < SAME_IOU for other in kept):
-            kept.append(one)
-    return kept
-
-
-def iou(first: Patch, second: Patch) -> float:
-    """Return intersection over union of two masks of the same image."""
-    low = np.maximum(first.box[:2], second.box[:2])
-    high = np.minimum(first.box[2:], second.box[2:])
-    if (low >= high).any():
-        return 0.0
-    parts = []
-    for patch in (first, second):
-        begin, end = low - patch.origin, high - patch.origin
-        parts.append(patch.mask[begin[0] : end[0], begin[1] : end[1]])
-    both = np.count_nonzero(parts[0] & parts[1])
-    return both / (first.area + second.area - both) if both else 0.0
-
-
-def painted(found: list[Found], shape: tuple[int, ...], first: int = 1) -> NDArray[np.int32]:
-    """Return the masks as labels of `shape`, numbered from `first`: large below small."""
-    labels = np.zeros(shape, dtype=np.int32)
-    for number, one in enumerate(sorted(found, key=lambda one: -one.patch.area), start=first):
-        labels[one.patch.slices][one.patch.mask] = number
+    at = (np.arange(GRID_SIDE) + 0.5) / GRID_SIDE
+    grid = np.stack(np.meshgrid(at, at, indexing="ij"), axis=-1).reshape(-1, 2)
+    rows, cols = (grid * taken.shape).astype(int).T
+    found = segment_everything(
+        segmenter,
+        embedding,
+        points_per_side=None,
+        point_grids=[grid[~taken[rows, cols]]],
+        pred_iou_thresh=MIN_SCORE,
+        stability_score_thresh=MIN_STABILITY,
+        min_mask_region_area=MIN_AREA,
+    )
+    free = [mask for mask in found.masks if _is_new(mask.patch, taken)]
+    labels = replace(found, masks=tuple(free)).labels()
     numbers, place = np.unique(labels, return_inverse=True)  # a large one may be hidden below small ones
-    dense = np.where(numbers > 0, np.cumsum(numbers > 0) + first - 1, 0)
-    return dense[place].reshape(shape).astype(np.int32)
+    dense = np.cumsum(numbers > 0) * (numbers > 0)
+    return dense[place].reshape(labels.shape).astype(np.int32)
+
+
+def _is_new(patch: Patch, taken: NDArray[np.bool_]) -> bool:
+    """Whether a mask lies for the most part where nothing is yet, and is not most of the picture."""
+    known = int(np.count_nonzero(taken[patch.slices] & patch.mask))
+    return bool(2 * known < patch.area <= LARGEST_SHARE * taken.size)
 
 
 def _write(
