@@ -16,5 +16,6 @@ def export(checkpoint: Path, weights: Path) -> int:
     half = {k: v.float() if "gaussian" in k else v.half() for k, v in state["average"].items()}
     partial = weights.with_suffix(".partial")
     save_file({k: v.contiguous() for k, v in half.items()}, partial, metadata={"steps": str(state["step"])})
+    partial.chmod(0o644)  # safetensors writes for its owner alone; this file ships
     os.replace(partial, weights)
     return weights.stat().st_size
