@@ -9,6 +9,7 @@ import pytest
 
 from napari_samdepth.models import device as device_module
 from napari_samdepth.models.device import (
+    bfloat16_gains,
     choose_device,
     cpu_after_out_of_memory,
     first_line,
@@ -118,3 +119,18 @@ def test_out_of_memory_is_recognised(caplog: pytest.LogCaptureFixture) -> None:
 def test_first_line_always_says_something() -> None:
     assert first_line(ValueError("one.\ntwo")) == "one"
     assert first_line(EOFError()) == "EOFError"
+
+
+def test_bfloat16_is_judged_by_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = torch_module()
+    monkeypatch.setattr(device_module, "_state", {"settled": True})
+    seconds = {torch.float32: 1.0, torch.bfloat16: 0.5}
+    monkeypatch.setattr(device_module, "_product_seconds", lambda _, dtype: seconds[dtype])
+    assert bfloat16_gains()
+    seconds[torch.bfloat16] = 0.9
+    assert bfloat16_gains(), "measured again"
+    monkeypatch.setattr(device_module, "_state", {"settled": True})
+    assert not bfloat16_gains()
+    assert not bfloat16_gains("mps")
+    monkeypatch.undo()
+    assert device_module._product_seconds(torch, torch.float32) < 10

@@ -104,6 +104,19 @@ def test_masks_equal_transformers(
     assert found_any, "masks that are all or nothing show nothing"
 
 
+def test_many_clicks_at_once_equal_single_ones(sam2_folder: Path, picture: Callable[..., np.ndarray]) -> None:
+    segmenter: Any = load_segmenter(sam2_folder, device="cpu")
+    embedding = segmenter.encode(picture(60, 90))
+    points = np.array([[10.0, 20.0], [50.0, 70.0], [3.5, 88.0]])
+    logits, scores, frame = segmenter.point_masks(embedding, points)
+    assert logits.shape == (3, 3, 32, 32)
+    for index, point in enumerate(points):
+        single = segmenter.decode(embedding, Prompts([point]))
+        assert np.abs(logits[index] - single.logits).max() <= 1e-4 * np.abs(single.logits).max()
+        assert np.abs(scores[index] - single.scores).max() <= 1e-4
+        assert frame == single.frame
+
+
 def test_a_folder_without_processor_uses_the_standard_one(
     sam2_folder: Path, tmp_path: Path, picture: Callable[..., np.ndarray]
 ) -> None:

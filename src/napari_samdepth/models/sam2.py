@@ -179,6 +179,31 @@ class Sam2Segmenter:
             frame=Frame.whole(embedding.image_shape, (low.shape[1], low.shape[2])),
         )
 
+    def point_masks(
+        self, embedding: Embedding, points: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], Frame]:
+        """Decode many single foreground clicks at once, each by itself.
+
+        Parameters
+        ----------
+        embedding
+            Of this model.
+        points
+            (n, 2) (row, col) in image pixels.
+
+        Returns
+        -------
+        Logits (n, 3, h, w) float32, predicted IoU (n, 3), and how the logits cover the image.
+        """
+        torch = torch_module()
+        height, width = embedding.image_shape
+        scale = torch.tensor([self._side / width, self._side / height])
+        xy = (torch.tensor(points_to_xy(points), dtype=torch.float32) * scale)[None, :, None]
+        prompts = {"input_points": xy, "input_labels": torch.ones(xy.shape[:3], dtype=torch.int64)}
+        logits, scores = self._with_fallback("decoding", lambda: self._run_decoder(embedding, prompts, True))
+        low: NDArray[np.float32] = logits[0].float().cpu().numpy()
+        return low, scores[0].cpu().numpy().astype(np.float64), Frame.whole(embedding.image_shape, low.shape[2:])
+
     def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
         try:
             return run()
@@ -208,13 +233,16 @@ class Sam2Segmenter:
             raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")
 
     def _decode(self, embedding: Embedding, prompts: Prompts, several: bool) -> tuple[Any, Any]:
+        return self._run_decoder(embedding, self._tensors(embedding, prompts), several)
+
+    def _run_decoder(self, embedding: Embedding, prompts: dict[str, Any], several: bool) -> tuple[Any, Any]:
         torch = torch_module()
         device = self._network.device
         with torch.inference_mode():
             outputs = self._network(
                 image_embeddings=[self._level(embedding, name).to(device) for name in LEVELS],
                 multimask_output=several,
-                **self._tensors(embedding, prompts, device),
+                **{name: value.to(device) for name, value in prompts.items()},
             )
         return outputs.pred_masks, outputs.iou_scores
 
@@ -222,7 +250,7 @@ class Sam2Segmenter:
         there = embedding.local.get(name)
         return there if there is not None else torch_module().tensor(embedding.features[name])[None]
 
-    def _tensors(self, embedding: Embedding, prompts: Prompts, device: Any) -> dict[str, Any]:
+    def _tensors(self, embedding: Embedding, prompts: Prompts) -> dict[str, Any]:
         """Return the prompts as the network's arguments: one image, one object."""
         torch = torch_module()
         height, width = embedding.image_shape
@@ -230,11 +258,11 @@ class Sam2Segmenter:
         found: dict[str, Any] = {}
         if len(prompts.points):
             xy = torch.tensor(points_to_xy(prompts.points), dtype=torch.float32) * scale
-            found["input_points"] = xy[None, None].to(device)
-            found["input_labels"] = torch.tensor(prompts.labels, device=device)[None, None]
+            found["input_points"] = xy[None, None]
+            found["input_labels"] = torch.tensor(prompts.labels)[None, None]
         if prompts.box is not None:
             corners = torch.tensor(box_to_xyxy(prompts.box), dtype=torch.float32).reshape(2, 2) * scale
-            found["input_boxes"] = corners.reshape(1, 1, 4).to(device)
+            found["input_boxes"] = corners.reshape(1, 1, 4)
         if prompts.mask is not None:
-            found["input_masks"] = torch.tensor(prompts.mask, device=device)[None, None]
+            found["input_masks"] = torch.tensor(prompts.mask)[None, None]
         return found
