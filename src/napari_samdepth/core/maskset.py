@@ -159,7 +159,7 @@ class MaskSet:
         boxes = self.boxes[order]
         for child in range(len(order)):
             above = np.flatnonzero(_overlap(boxes[child], boxes[:child]))
-            for parent in above[::-1]:
+            for parent in reversed(above.tolist()):
                 if _held(patches[child], patches[parent]) >= share * patches[child].area:
                     out[child] = parent + 1
                     break
@@ -172,7 +172,7 @@ class MaskSet:
         ----------
         encoding
             What "segmentation" holds: "mask" (H, W) bool, "rle" an uncompressed COCO run-length encoding, "coco_rle"
-            a compressed one (needs pycocotools).
+            a compressed one, as pycocotools reads it.
 
         Returns
         -------
@@ -279,12 +279,22 @@ def _encoded(patch: Patch, shape: tuple[int, int], encoding: Encoding) -> Any:
     full = patch.full(shape)
     if encoding == "mask":
         return full
-    if encoding == "coco_rle":
-        from pycocotools import mask as coco
-
-        encoded = coco.encode(np.asfortranarray(full.astype(np.uint8)))
-        return {"size": list(shape), "counts": encoded["counts"].decode("ascii")}
     flat = full.T.ravel()
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     counts = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
-    return {"size": list(shape), "counts": [0, *counts] if flat[0] else counts}
+    counts = [0, *counts] if flat[0] else counts
+    return {"size": list(shape), "counts": _compressed(counts) if encoding == "coco_rle" else counts}
+
+
+def _compressed(counts: list[int]) -> str:
+    """Return run lengths as COCO writes them: differences to the last run of the same kind, five bits a character."""
+    out = []
+    for at, count in enumerate(counts):
+        rest = count - counts[at - 2] if at > 2 else count
+        more = True
+        while more:
+            bits = rest & 0x1F
+            rest >>= 5
+            more = rest != (-1 if bits & 0x10 else 0)
+            out.append(chr((bits | 0x20 if more else bits) + 48))
+    return "".join(out)
