@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,11 @@ WEIGHTS = {
     "fluo": 0.16, "colour": 0.14, "bright_gray": 0.09, "fluorescence": 0.05, "stained": 0.05, "bright_field": 0.06,
     "coins": 0.08, "composed": 0.14, "photo_regions": 0.04, "raycast": 0.19,
 }  # fmt: skip
+NUCLEI_WEIGHTS = {
+    "fluo": 0.42, "colour": 0.22, "bright_gray": 0.10, "fluorescence": 0.03, "stained": 0.02, "bright_field": 0.02,
+    "coins": 0.03, "composed": 0.06, "photo_regions": 0.02, "raycast": 0.08,
+}  # fmt: skip
+"""Shares of the sources in the second stage, which turns to real nuclei and keeps the rest in mind."""
 BACKGROUND_CLICKS = frozenset({"fluo", "bright_gray", "fluorescence", "stained", "bright_field", "coins"})
 
 
@@ -38,8 +43,11 @@ class Window:
 class Pool:
     """Labelled pictures by source: nuclei held in memory, synthetic ones read from the cache as it grows."""
 
-    def __init__(self, nuclei: Path | None, ids: Iterable[str], cache: Path) -> None:
+    def __init__(
+        self, nuclei: Path | None, ids: Iterable[str], cache: Path, weights: Mapping[str, float] = WEIGHTS
+    ) -> None:
         self.cache = cache
+        self.weights = weights
         self.nuclei: dict[str, list[tuple[Array, Array]]] = {}
         if nuclei is not None:
             kinds = {r["id"]: r["kind"] for r in json.loads((nuclei / "index.json").read_text())}
@@ -55,8 +63,8 @@ class Pool:
 
     def draw(self, rng: Rng) -> tuple[Array, Array, str]:
         """A picture (RGB uint8), its labels and its source."""
-        sources = [s for s in WEIGHTS if self.nuclei.get(s) or self.files.get(s)]
-        weights = np.array([WEIGHTS[s] for s in sources])
+        sources = [s for s in self.weights if self.nuclei.get(s) or self.files.get(s)]
+        weights = np.array([self.weights[s] for s in sources])
         source = str(rng.choice(sources, p=weights / weights.sum()))
         if source in self.nuclei:
             rgb, labels = self.nuclei[source][rng.integers(len(self.nuclei[source]))]
