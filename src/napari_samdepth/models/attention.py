@@ -37,41 +37,44 @@ def run_block(block: Any, x: Any) -> Any:
     x
         Tensor (B, H, W, C).
     """
-    shortcut = x
-    x = block.norm1(x)
-    size = block.window_size
+    attention, size = block.attn, block.window_size
+    height, width = x.shape[1], x.shape[2]
+    qkv = attention.qkv(block.norm1(x))
     if size > 0:
-        height, width = x.shape[1], x.shape[2]
-        x = attend(block.attn, _to_windows(x, size))
-        x = _from_windows(x, size, height, width)
+        # the padding of the windows is zeros before qkv, so its bias after it: no need to compute that
+        heads = attend(attention, _to_windows(qkv, size, attention.qkv.bias))
+        heads = _from_windows(heads, size, height, width)
     else:
-        x = attend(block.attn, x)
-    x = shortcut + x
+        heads = attend(attention, qkv)
+    x = x + attention.proj(heads)
     return x + block.mlp(block.norm2(x))
 
 
-def attend(attention: Any, x: Any) -> Any:
-    """Return what ``attention(x)`` returns, computed in pieces.
+def attend(attention: Any, qkv: Any) -> Any:
+    """Return what an attention feeds into its last projection, computed in pieces.
 
     Parameters
     ----------
     attention
         An ``Attention`` of segment_anything's image encoder, with or without relative positions.
-    x
-        Tensor (B, H, W, C).
+    qkv
+        Tensor (B, H, W, 3 C), what its ``qkv`` gives.
+
+    Returns
+    -------
+    Tensor (B, H, W, C).
     """
     torch = torch_module()
-    batch, height, width, _ = x.shape
+    batch, height, width, _ = qkv.shape
     heads = attention.num_heads
-    qkv = attention.qkv(x).reshape(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    qkv = qkv.reshape(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4)
     q, k, v = qkv.reshape(3, batch * heads, height * width, -1).unbind(0)
     bias = _bias(attention, q, height, width) if attention.use_rel_pos else None
     if q.device.type == "cpu" and q.dtype == torch.float32:
         out = _exact(q, k, v, attention.scale, bias, height, width)
     else:
         out = _fused(q, k, v, attention.scale, bias)
-    out = out.view(batch, heads, height, width, -1).permute(0, 2, 3, 1, 4).reshape(batch, height, width, -1)
-    return attention.proj(out)
+    return out.view(batch, heads, height, width, -1).permute(0, 2, 3, 1, 4).reshape(batch, height, width, -1)
 
 
 def _bias(attention: Any, q: Any, height: int, width: int) -> tuple[Any, Any]:
@@ -132,14 +135,16 @@ def _fused(q: Any, k: Any, v: Any, scale: float, bias: tuple[Any, Any] | None) -
     return out
 
 
-def _to_windows(x: Any, size: int) -> Any:
-    """Return (B * windows, size, size, C): the padded image cut into windows, rows of windows first."""
-    torch = torch_module()
+def _to_windows(x: Any, size: int, fill: Any) -> Any:
+    """Return (B * windows, size, size, C): the image, padded with `fill` (C,), cut into windows, row after row."""
     batch, height, width, channels = x.shape
-    pad_rows, pad_cols = -height % size, -width % size
-    if pad_rows or pad_cols:
-        x = torch.nn.functional.pad(x, (0, 0, 0, pad_cols, 0, pad_rows))
-    down, across = (height + pad_rows) // size, (width + pad_cols) // size
+    down, across = -(-height // size), -(-width // size)
+    if (height, width) != (down * size, across * size):
+        padded = x.new_zeros((batch, down * size, across * size, channels))
+        if fill is not None:
+            padded[:] = fill
+        padded[:, :height, :width] = x
+        x = padded
     x = x.view(batch, down, size, across, size, channels).permute(0, 1, 3, 2, 4, 5)
     return x.reshape(batch * down * across, size, size, channels)
 

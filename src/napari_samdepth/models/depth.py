@@ -223,28 +223,24 @@ class TransformersDepth:
 
     @contextlib.contextmanager
     def _autocast(self) -> Iterator[None]:
-        """Run what is inside in bfloat16, if asked for, except the head: 8 bits of depth would be steps to see."""
+        """Run the backbone of what is inside in bfloat16, if asked for.
+
+        All that follows it stays in float32: there 8 bits of depth would be steps to see.
+        """
         if self._precision == "float32":
             yield
             return
         torch = torch_module()
         kind = self._model.device.type
-        head = getattr(self._model, "head", None)
+        after = list(self._model.children())[1:]
         with torch.autocast(kind, torch.bfloat16):
-            if head is None:
-                yield
-                return
-            forward = head.forward
-
-            def in_float32(*args: Any, **kwargs: Any) -> Any:
-                with torch.autocast(kind, enabled=False):
-                    return forward(*_floats(args), **kwargs)
-
-            head.forward = in_float32
+            for part in after:
+                part.forward = _in_float32(part.forward, kind)
             try:
                 yield
             finally:
-                del head.forward
+                for part in after:
+                    del part.forward
 
     def _estimate(self, image: NDArray[np.uint8], tell: Report) -> NDArray[np.float32]:
         from PIL import Image
@@ -263,6 +259,17 @@ class TransformersDepth:
             depth = depth.clamp(outputs.predicted_depth.min(), outputs.predicted_depth.max())
         values: NDArray[np.float32] = depth.float().cpu().numpy()
         return values
+
+
+def _in_float32(forward: Any, kind: str) -> Any:
+    """Return `forward`, to be run without autocast and on float32 tensors."""
+    torch = torch_module()
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(kind, enabled=False):
+            return forward(*_floats(args), **{name: _floats(value) for name, value in kwargs.items()})
+
+    return run
 
 
 def _floats(value: Any) -> Any:
