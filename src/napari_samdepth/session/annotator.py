@@ -15,11 +15,11 @@ from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.readout import mask_readout
 from napari_samdepth.core.resample import mask_to_logits
 from napari_samdepth.session.depths import Depths
-from napari_samdepth.session.encoding import Encoding
+from napari_samdepth.session.encoding import Encoded, Encoding
 from napari_samdepth.session.geometry import LayerError, shown_plane
 from napari_samdepth.session.history import Commit, History, Moment, PromptState, Step
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import PlaneSource, PreviewWriter, read_plane
+from napari_samdepth.session.layers import PlaneSource, PreviewWriter, read_plane, spatial_shape
 from napari_samdepth.session.masks import MaskLayer
 from napari_samdepth.session.prompt_layers import PromptLayers
 from napari_samdepth.session.state import SessionState
@@ -66,6 +66,11 @@ class Annotator:
         own = self._prompts is not None and (points is None or points is self._prompts.points)
         if image is not self.image or not own:
             self._open(image, points)
+        if model != self._model:
+            self._history.forget_masks()
+        if self._moment.candidates is not None or self._moment.feed is not None:
+            # another model takes no logits of the one before, and its masks are not the ones on offer
+            self._show(self._amend(replace(self._moment, candidates=None, feed=None)))
         self._state.image, self._state.model = image.name, model
         self._say("")
         self._model = model
@@ -80,7 +85,8 @@ class Annotator:
         """
         moment = self._moment
         if moment.candidates is None:
-            self._accept_when_decoded = not moment.prompts.empty and self._lane.busy("embed", "decode")
+            wanted = bool(moment.editing) or not moment.prompts.empty
+            self._accept_when_decoded = wanted and self._lane.busy("embed", "decode")
             return None
         encoded = self.encoding.current
         if self._prompts is None or encoded is None:
@@ -90,13 +96,13 @@ class Annotator:
         patch = moment.candidates.patch(moment.chosen)
         commit = self.masks.write(patch, encoded.image, encoded.shown, label)
         after = Moment(self._prompts.cleared(encoded.shown), encoded.shown.slice_key)
-        if commit is None:
+        if commit is None and label is None:
             self._say("This mask adds nothing: its pixels belong to other labels already.", problem=True)
             return None
         self._history.push(Step(moment, after, commit))
-        self._say("")
+        self._say("" if commit is not None else f"Label {label} stays as it was.")
         self._restore(after)
-        return int(commit.change.after.max())
+        return label or (int(commit.change.after.max()) if commit is not None else None)
 
     def commit(self, commit: Commit) -> None:
         """Take a change of labels that was made beside the clicks into the history."""
@@ -105,7 +111,9 @@ class Annotator:
 
     def clear(self) -> None:
         """Drop the mask on offer and its prompts; undo brings them back."""
-        if self._prompts is None or (self._moment.prompts.empty and self._moment.candidates is None):
+        moment = self._moment
+        self._accept_when_decoded = False
+        if self._prompts is None or (moment.prompts.empty and moment.candidates is None and not moment.editing):
             return
         self._lane.cancel("decode")
         shown = self.encoding.current.shown if self.encoding.current else None
@@ -147,22 +155,13 @@ class Annotator:
         encoded = self.encoding.current
         if encoded is None:
             raise LayerError("Press Start first: a label is refined on an encoded image.")
-        mask = self.masks.mask_of(label, encoded.image, encoded.shown)
-        after = Moment(self._moment.prompts, encoded.shown.slice_key, editing=label)
-        rows, cols = np.nonzero(mask.mask)
-        row, col = mask.origin
-        box = (row + rows.min(), col + cols.min(), row + rows.max() + 1, col + cols.max() + 1)
-        full = mask.full(encoded.shown.shape)
-
-        def work(_report: Any) -> Answer:
-            frame_of = encoded.segmenter.decode(encoded.embedding, Prompts(box=box))
-            logits = mask_to_logits(full, frame_of.frame, frame_of.logits.shape[1:])
-            offered = Candidates(logits[None], np.ones(1), frame_of.frame)
-            return offered, offered.patch(), {}
-
+        self.masks.mask_of(label, encoded.image, encoded.shown)
+        self._accept_when_decoded = False
+        prompts = self._prompts.cleared(encoded.shown) if self._prompts is not None else self._no_prompts()
+        after = Moment(prompts, encoded.shown.slice_key, editing=label)
         self._history.push(Step(self._moment, after))
-        self._moment = after
-        self._lane.submit("decode", work, self._take_for(after), self.fail, urgent=True)
+        self._say("")
+        self._restore(after)
 
     def toggle_foreground(self, foreground: bool | None = None) -> None:
         """Say what a plain click means (Alt-click means the other); None flips it."""
@@ -174,7 +173,7 @@ class Annotator:
     def actions(self) -> dict[str, Callable[[], Any]]:
         """Keys of the prompt layers and what they do."""
         return {
-            "Enter": self.accept,
+            "Enter": lambda: self._attempt(self.accept),
             "Escape": self.clear,
             "Control-Z": self.undo,
             "Control-Shift-Z": self.redo,
@@ -221,6 +220,7 @@ class Annotator:
     def finish(self) -> None:
         """End the annotation: the prompt layers and their keys go away; labels and depth stay."""
         prompts, self._prompts, self._preview = self._prompts, None, None
+        self._accept_when_decoded = False
         self.encoding.drop()
         self._lane.cancel("decode")
         if self.image is not None:
@@ -232,7 +232,7 @@ class Annotator:
         if prompts is not None:
             prompts.close()
         self._moment = Moment(EMPTY)
-        self._state.phase, self._state.scores, self._state.live = "idle", (), {}
+        self._state.phase, self._state.scores, self._state.live, self._state.editing = "idle", (), {}, 0
 
     def _no_prompts(self) -> PromptState:
         ndim = self.image.ndim if self.image is not None else 2
@@ -266,20 +266,33 @@ class Annotator:
                 self._encode()
             return
         if moment.slice_key != encoded.shown.slice_key:
-            moment = self._amend(replace(moment, slice_key=encoded.shown.slice_key, feed=None))
+            # the label being refined belongs to the slice that it was taken from
+            editing = 0 if moment.slice_key else moment.editing
+            moment = self._amend(replace(moment, slice_key=encoded.shown.slice_key, feed=None, editing=editing))
         asked = prompts.prompts(moment.prompts, encoded.shown, moment.feed)
-        if asked is None:
+        label = self._label_of(moment, encoded)
+        if asked is None and label is None:
             self._lane.cancel("decode")
+            self._accept_when_decoded = False
             self._show(moment)
             return
         depth = self._depths.on_plane(encoded.image, encoded.shown)
 
         def work(_report: Any) -> Answer:
-            candidates = encoded.segmenter.decode(encoded.embedding, asked)
+            candidates = _decoded(encoded, asked, label)
             patch = candidates.patch()
             return candidates, patch, mask_readout(patch, depth) if depth is not None and patch.area else {}
 
         self._lane.submit("decode", work, self._take_for(moment), self.fail, urgent=True)
+
+    def _label_of(self, moment: Moment, encoded: Encoded) -> Patch | None:
+        """Return the mask of the label being refined where a decode has to start from it, None otherwise."""
+        if not moment.editing or moment.feed is not None:
+            return None
+        try:
+            return self.masks.mask_of(moment.editing, encoded.image, encoded.shown)
+        except LayerError:
+            return None
 
     def _take_for(self, moment: Moment) -> Callable[[Answer], None]:
         """Return what takes the answer for `moment`, unless something newer is there."""
@@ -289,7 +302,7 @@ class Annotator:
             if self._moment is moment:
                 self._show(self._amend(replace(moment, candidates=candidates, chosen=candidates.best)), patch, live)
                 if self._accept_when_decoded:
-                    self.accept()
+                    self._attempt(self.accept)
 
         return take
 
@@ -334,7 +347,7 @@ class Annotator:
             self._show(moment)
         else:
             self._show(replace(moment, candidates=None) if moment.candidates is not None else moment)
-            if not moment.prompts.empty:
+            if moment.editing or not moment.prompts.empty:
                 self._decode()
 
     def _travel(self, step: Step | None, backwards: bool) -> None:
@@ -365,31 +378,41 @@ class Annotator:
             key: tuple[int, ...] | None = shown_plane(self.image, self._viewer.dims).slice_key
         except LayerError:
             key = None
-        if key is not None and key == self._slice_key():
+        if key is not None and key == self.encoding.slice_key:
             return
-        self._forget_plane()
+        self._forget_plane(editing=0)
         if key is not None and self.encoding.instant(self._model):
             self._encode()
         else:
             self._say("Another slice is shown; it is encoded at the first click.")
 
     def _on_look_changed(self, _event: Any = None) -> None:
-        self._forget_plane()
+        image, prompts = self.image, self._prompts
+        if image is not None and prompts is not None and prompts.preview.data.shape != spatial_shape(image):
+            self.finish()
+            self._say(f"“{image.name}” holds data of another size now; press Start to click on them.")
+            return
+        self._forget_plane(self._moment.editing)
         self._say("The image looks different now; it is encoded anew at the next click.")
 
     def _on_place_changed(self, event: Any) -> None:
         """The image was moved: our own helper layers follow it."""
         if self._prompts is not None and self.image is not None:
-            for layer in self._prompts.layers:
+            for layer in self._prompts.own:
                 setattr(layer, event.type, getattr(self.image, event.type))
 
-    def _forget_plane(self) -> None:
+    def _forget_plane(self, editing: int) -> None:
+        """What was encoded and decoded is void; the label `editing` goes on being refined."""
         self._lane.cancel("decode")
+        self._accept_when_decoded = False
         self.encoding.drop()
         self._state.phase = "idle"
+        self._show(self._amend(replace(self._moment, candidates=None, feed=None, editing=editing)))
+
+    def read_live(self) -> None:
+        """Other depth is in use: read the mask on offer against it."""
         if self._moment.candidates is not None:
-            self._amend(replace(self._moment, candidates=None, feed=None))
-        self._show(self._moment)
+            self._show(self._moment)
 
     def _show_history(self) -> None:
         self._state.can_undo, self._state.can_redo = self._history.can_undo, self._history.can_redo
@@ -397,9 +420,33 @@ class Annotator:
     def _say(self, message: str, problem: bool = False) -> None:
         self._state.message, self._state.problem = message, problem
 
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        """Do something outside of a dock, where nobody else would show a refusal."""
+        try:
+            action()
+        except LayerError as error:
+            self._say(str(error), problem=True)
+
     def fail(self, error: Exception) -> None:
         """Show what went wrong as one sentence."""
+        self._accept_when_decoded = False
         if self.encoding.current is None:
             self._state.phase = "idle"
         self._state.task = ""
         self._say(str(error) or type(error).__name__, problem=True)
+
+
+def _decoded(encoded: Encoded, asked: Prompts | None, label: Patch | None) -> Candidates:
+    """Return the masks for prompts; a label being refined is fed as a mask, or on offer itself without prompts."""
+    if label is not None:
+        rows, cols = np.nonzero(label.mask)
+        row, col = label.origin
+        box = (row + rows.min(), col + cols.min(), row + rows.max() + 1, col + cols.max() + 1)
+        frame_of = encoded.segmenter.decode(encoded.embedding, Prompts(box=box))
+        full = label.full(encoded.shown.shape)
+        logits = mask_to_logits(full, frame_of.frame, frame_of.logits.shape[1:])
+        if asked is None:
+            return Candidates(logits[None], np.ones(1), frame_of.frame)
+        asked = Prompts(asked.points, asked.labels, asked.box, logits)
+    assert asked is not None
+    return encoded.segmenter.decode(encoded.embedding, asked)

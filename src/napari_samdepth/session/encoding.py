@@ -46,11 +46,20 @@ class Encoding:
         self._fail = fail
         self._segmenters: dict[str, Segmenter] = {}
         self._embeddings: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
+        self._wanted: Shown | None = None
         self.current: Encoded | None = None
+
+    @property
+    def slice_key(self) -> tuple[int, ...]:
+        """The slice that is encoded or being encoded, () if none."""
+        if self.current is None and not self._lane.busy("embed"):
+            return ()
+        return self._wanted.slice_key if self._wanted is not None else ()
 
     def request(self, image: Image, source: PlaneSource, model: str, done: Callable[[], None]) -> None:
         """Encode a plane on the lane and make it `current`; a newer request makes this one void."""
-        self.current = None
+        self.current, self._wanted = None, source.shown
+        self._lane.cancel("everything")
         self._state.phase = "busy"
         self._state.task, self._state.progress = f"loading {model}", 0.0
 
@@ -72,8 +81,8 @@ class Encoding:
 
     def drop(self) -> None:
         """Forget the current plane and any request under way."""
-        self._lane.cancel("embed")
-        self.current = None
+        self._lane.cancel("embed", "everything")
+        self.current = self._wanted = None
 
     def instant(self, model: str) -> bool:
         """Whether encoding with this model is quick enough to be done unasked when the slice changes."""

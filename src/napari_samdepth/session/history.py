@@ -148,6 +148,11 @@ class History:
         """Do the last undone step again and return it, None if there is none."""
         return _move(self._redo, self._undo)
 
+    def forget_masks(self) -> None:
+        """Forget the masks on offer in every step: they are decoded anew when a step is gone back to."""
+        self._undo = [_light(step) for step in self._undo]
+        self._redo = [_light(step) for step in self._redo]
+
     def keep_commits(self, nothing: Moment) -> None:
         """Keep only what wrote labels, with `nothing` before and after: the prompts' layers are gone."""
         self._undo = [Step(nothing, nothing, step.commit) for step in self._undo if step.commit is not None]
@@ -156,7 +161,7 @@ class History:
 
 def _light(step: Step) -> Step:
     """Return the step without candidates, which can take megabytes each."""
-    if step.before.candidates is None and step.after.candidates is None:
+    if all(moment.candidates is None and moment.feed is None for moment in (step.before, step.after)):
         return step
     return replace(
         step,

@@ -160,6 +160,15 @@ def transform_patch(patch: Patch, matrix: NDArray[np.float64], shape: tuple[int,
     return Patch(moved.astype(bool), (int(low[0]), int(low[1])))
 
 
+def clipped(patch: Patch, shape: tuple[int, int]) -> Patch:
+    """Return the part of a mask that lies inside a plane of `shape` (H, W)."""
+    low = np.clip(patch.box[:2], 0, shape)
+    high = np.clip(patch.box[2:], low, shape)
+    row, col = patch.origin
+    inside = patch.mask[low[0] - row : high[0] - row, low[1] - col : high[1] - col]
+    return Patch(inside, (int(low[0]), int(low[1])))
+
+
 def write_change(labels: Labels, shown: Shown, change: LabelPatch, revert: bool = False) -> None:
     """Write (or take back) a change of the shown plane, as one step of the layer's own undo history."""
     values = change.before if revert else change.after
@@ -212,12 +221,11 @@ def depth_layer_for(image: Image, shown: Shown, depth: DepthMap) -> Image:
     """
     shape = spatial_shape(image) if not image.multiscale else tuple(image.data[shown.level].shape[: image.ndim])
     data = np.full(shape, np.nan, dtype=np.float32)
+    factor = np.array(spatial_shape(image)) / np.array(shape)
     local = Shown(shown.rows_axis, shown.cols_axis, shown.point, shown.shape)
-    local.take(data)[...] = depth.values
+    local.take(data, tuple(factor))[...] = depth.values
     place = placement(image)
     if image.multiscale:
-        factor = np.ones(image.ndim)
-        factor[[shown.rows_axis, shown.cols_axis]] = shown.step
         place["translate"] = np.asarray(image.data_to_world((factor - 1) / 2)) if _plain(image) else image.translate
         place["scale"] = np.asarray(image.scale) * factor
     layer = Image(

@@ -15,9 +15,11 @@ from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, sh
 from napari_samdepth.session.history import Commit
 from napari_samdepth.session.layers import (
     check_writable,
+    clipped,
     move_patch,
     new_masks,
     plane_view,
+    spatial_shape,
     still_there,
     write_change,
 )
@@ -47,8 +49,10 @@ class MaskLayer:
         self.refresh_next()
 
     def turn_to(self, image: Image) -> None:
-        """Another image is annotated: a layer that was made for one image does not serve the next."""
-        if self._made_for is not None and self._made_for is not image:
+        """Another image is annotated, or one of another size: a layer made for the one does not serve the next."""
+        layer, made_for = self.layer, self._made_for
+        fits = made_for is image and layer is not None and layer.data.shape == spatial_shape(image)
+        if made_for is not None and not fits:
             self.layer = self._made_for = None
             self._highest = 0
         self.refresh_next()
@@ -141,7 +145,10 @@ class MaskLayer:
         rows, cols = np.flatnonzero(held.any(axis=1)), np.flatnonzero(held.any(axis=0))
         box = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
         patch = Patch(held[box], (int(rows[0]), int(cols[0])))
-        return move_patch(patch, self.layer, own, image, shown, self._viewer)
+        moved = clipped(move_patch(patch, self.layer, own, image, shown, self._viewer), shown.shape)
+        if not moved.area:
+            raise LayerError(f"No pixel of label {label} lies on the image; choose another one to refine.")
+        return moved
 
     def on_layer(self, patch: Patch, image: Image, shown: Shown, layer: Labels) -> tuple[Shown, Patch]:
         """Return where the shown plane lies in `layer`, and the image's mask on its grid."""

@@ -72,6 +72,11 @@ class PromptLayers:
         """The preview, the boxes and the points, from bottom to top."""
         return self.preview, self.boxes, self.points
 
+    @property
+    def own(self) -> tuple[Layer, ...]:
+        """The layers that were made here: all, but for points that the user lent."""
+        return self.layers[:2] if self._lent else self.layers
+
     def show(self) -> None:
         """Add the layers to the viewer, above all others, and make the points ready for clicks."""
         for layer in self.layers:
@@ -99,8 +104,7 @@ class PromptLayers:
         for layer in self.layers:
             for key in self._keys:
                 layer.bind_key(key, None)
-            lent = self._lent and layer is self.points
-            if layer in self._viewer.layers and not lent:
+            if layer in self._viewer.layers and layer in self.own:
                 self._viewer.layers.remove(layer)
 
     def set_background(self, background: bool) -> None:
@@ -182,13 +186,16 @@ class PromptLayers:
     def _set_default(self, background: bool) -> None:
         kind = BACKGROUND if background else FOREGROUND
         with self._silence():
+            # napari gives the current colour to the selected points, and selects the one clicked last
+            self.points.selected_data = set()
             self.points.feature_defaults = {FEATURE: kind}
             self.points.current_face_color = COLOURS[kind]
 
     def _on_press(self, _layer: Points, event: Any) -> None:
         """Decide before napari adds the point whether it is foreground or background."""
+        if str(self.points.mode) != "add":
+            return
         alt = any(str(getattr(modifier, "name", modifier)).lower() == "alt" for modifier in event.modifiers)
-        self.points.selected_data = set()
         self._set_default(self._background != alt)
 
     def _on_data(self, event: Any) -> None:
