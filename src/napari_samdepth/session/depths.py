@@ -23,6 +23,7 @@ from napari_samdepth.session.layers import (
     fill_depth,
     plane_view,
     read_plane,
+    spatial_shape,
     write_features,
 )
 from napari_samdepth.session.state import SessionState
@@ -51,7 +52,7 @@ class DepthLayer:
 
 
 class Depths:
-    """Makes depth layers, remembers which one readouts use, and reads them out."""
+    """Makes depth layers, remembers which one readouts use (`changed` is called then), and reads them out."""
 
     def __init__(self, viewer: ViewerModel, lane: Lane, state: SessionState, fail: Callable[[Exception], None]) -> None:
         """`fail` shows an error to the user."""
@@ -62,6 +63,7 @@ class Depths:
         self._estimators: dict[str, DepthEstimator] = {}
         self.known: list[DepthLayer] = []
         self.active: DepthLayer | None = None
+        self.changed: Callable[[], None] = lambda: None
         self._plane: tuple[tuple[Any, ...], DepthMap] | None = None
 
     def add(self, image: Image, model: str) -> None:
@@ -81,7 +83,7 @@ class Depths:
             estimator, depth = result
             if image in self._viewer.layers:
                 self._place(image, source.shown, depth)
-                self._state.message = f"Depth by {estimator.name} on {estimator.device}."
+                self._state.message, self._state.problem = f"Depth by {estimator.name} on {estimator.device}.", False
 
         self._state.task, self._state.progress = "depth", 0.0
         self._lane.submit("depth", work, done, self._fail)
@@ -122,7 +124,9 @@ class Depths:
         """Return the active depth on the grid of an image's plane, None where there is none."""
         if self.active is None:
             return None
-        key = (self.active, id(self.active.layer.data), image, shown)
+        layer = self.active.layer
+        ends = np.stack([layer.data_to_world(np.full(layer.ndim, at)) for at in (0, 1)])
+        key = (self.active, id(layer.data), image, shown, tuple(self._viewer.dims.point), tuple(ends.ravel()))
         if self._plane is not None and all(a is b or a == b for a, b in zip(self._plane[0], key, strict=True)):
             return self._plane[1]
         try:
@@ -180,7 +184,8 @@ class Depths:
         """Fill the slice of the layer made for this image before, or make one, above the image and below the masks."""
         for known in self.known:
             made_for = known.layer.metadata.get(METADATA_KEY, {}).get("image")
-            if made_for == image.unique_id and not image.multiscale:
+            fits = not image.multiscale and known.layer.data.shape == spatial_shape(image)
+            if made_for == image.unique_id and fits:
                 fill_depth(known.layer, shown, depth)
                 self._plane = None
                 self._activate(DepthLayer(known.layer, depth.kind, depth.unit, depth.source))
@@ -189,13 +194,17 @@ class Depths:
         layer.metadata[METADATA_KEY]["image"] = image.unique_id
         selected = self._viewer.layers.selection.active
         position = next(at for at, other in enumerate(self._viewer.layers) if other is image)
+        made = DepthLayer(layer, depth.kind, depth.unit, depth.source)
+        # known as depth before it is there: panels must not offer it as an image to click on
+        self.known.append(made)
         self._viewer.layers.insert(position + 1, layer)
         if selected is not None:
             self._viewer.layers.selection.active = selected
-        self._activate(DepthLayer(layer, depth.kind, depth.unit, depth.source))
+        self._activate(made)
 
     def _activate(self, known: DepthLayer) -> None:
         self.known = [other for other in self.known if other.layer is not known.layer] + [known]
         self.active = known
         self._state.depth_layer = known.layer.name
         self._state.depth_text = known.text
+        self.changed()

@@ -59,7 +59,9 @@ class AnnotationSession:
         self.depths = Depths(viewer, self.lane, self.state, self._fail)
         self._annotator = Annotator(viewer, self.lane, self.state, self.depths)
         self.everything = Everything(viewer, self.lane, self.state, self._annotator)
+        self.depths.changed = self._annotator.read_live
         viewer.layers.events.removed.connect(self._on_layer_removed)
+        viewer.layers.events.renamed.connect(self._on_layer_renamed)
 
     @property
     def image(self) -> Image | None:
@@ -241,6 +243,7 @@ class AnnotationSession:
         self.everything.discard()
         self._annotator.close()
         self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        self._viewer.layers.events.renamed.disconnect(self._on_layer_renamed)
         _SESSIONS.pop(self._viewer, None)
 
     def is_helper(self, layer: object) -> bool:
@@ -261,6 +264,12 @@ class AnnotationSession:
         self.depths.forget(layer)
         self.everything.forget(layer)
         self._annotator.forget(layer)
+
+    def _on_layer_renamed(self, _event: Any) -> None:
+        if self.image is not None:
+            self.state.image = self.image.name
+        if self.depths.active is not None:
+            self.state.depth_layer = self.depths.active.layer.name
 
     def _on_progress(self, progress: Progress) -> None:
         self.state.task, self.state.progress = progress.text, progress.fraction
