@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from napari_samdepth.core.maskset import MaskSet
 from napari_samdepth.models.everything import Search, propose
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.geometry import LayerError, plane_affine, shown_plane
+from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import placement, spatial_shape, write_features
 from napari_samdepth.session.state import SessionState
@@ -76,6 +77,9 @@ class Everything:
 
         def done(found: MaskSet) -> None:
             if self._annotator.encoding.current is encoded:
+                if self._encoded is not encoded:
+                    # masks found before belong to another image, slice or look
+                    self.discard()
                 self._found, self._encoded = found, encoded
                 self._state.found = len(found)
                 self._refilter()
@@ -107,10 +111,18 @@ class Everything:
         self._draw(self.kept.labels())
 
     def accept(self) -> int:
-        """Write the masks shown as labels, never over labels that are there; one step to undo. Returns how many."""
+        """Write the masks shown as labels, never over labels that are there; one step to undo. Returns how many.
+
+        Raises
+        ------
+        LayerError
+            If another slice is shown than the one searched, or the Labels layer cannot be written.
+        """
         if self.kept is None or self._encoded is None or not len(self.kept):
             return 0
         encoded, kept = self._encoded, self.kept
+        if shown_plane(encoded.image, self._viewer.dims).slice_key != encoded.shown.slice_key:
+            raise LayerError("These masks were found in another slice; go back to it to add them, or discard them.")
         first = self._annotator.masks.write_many(self._on_plane(kept.labels()), encoded.image, self._annotator.commit)
         layer = self._annotator.masks.layer
         if first is None or layer is None:
@@ -158,12 +170,12 @@ class Everything:
                 np.zeros(spatial_shape(image), dtype=np.int32), name="SAM everything", opacity=0.5, **placement(image)
             )
             selected = self._viewer.layers.selection.active
+            # known as ours before it is there: panels must not offer it as the layer that labels go to
+            self.layer = layer
             self._viewer.add_layer(layer)
             if selected is not None:
                 self._viewer.layers.selection.active = selected
-            self.layer = layer
-        shown = shown_plane(self.layer, self._viewer.dims)
-        shown.take(self.layer.data)[...] = self._on_plane(labels)
+        _full(encoded).take(self.layer.data)[...] = self._on_plane(labels)
         self.layer.refresh()
 
     def _on_plane(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -172,7 +184,13 @@ class Everything:
         assert encoded is not None
         if encoded.shown.level == 0:
             return labels
-        full = shown_plane(encoded.image, self._viewer.dims)
+        full = _full(encoded)
         matrix = plane_affine(encoded.image, full, encoded.image, encoded.shown, self._viewer.dims)
         moved = ndimage.affine_transform(labels, matrix[:, :2], offset=matrix[:, 2], output_shape=full.shape, order=0)
         return np.asarray(moved, dtype=np.int32)
+
+
+def _full(encoded: Encoded) -> Shown:
+    """Return the encoded plane at the image's full resolution."""
+    shown, size = encoded.shown, spatial_shape(encoded.image)
+    return replace(shown, shape=(size[shown.rows_axis], size[shown.cols_axis]), step=(1.0, 1.0), level=0)
