@@ -92,6 +92,7 @@ class InspectWidget(Dock):
         self.column.addWidget(self.message)
         self._watched: Labels | None = None
         self._linking = False
+        self._refusal = ""
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(REFRESH_MS)
@@ -109,13 +110,20 @@ class InspectWidget(Dock):
         layer, state = self.labels.layer, self.session.state
         if layer is None or not state.depth_layer:
             self.model.show(pd.DataFrame())
+            self.refresh()
             return
 
         def compute() -> None:
             self.model.show(self.session.readout(layer))
             self._show_selected()
 
-        self.attempt(compute)
+        refusal = self.attempt(compute)
+        if refusal:
+            # rows of another slice or layer would pass for what is shown
+            self.model.show(pd.DataFrame())
+        elif state.message == self._refusal:
+            state.message, state.problem = "", False
+        self._refusal = refusal
         self.refresh()
 
     def save(self) -> None:
@@ -200,8 +208,9 @@ class InspectWidget(Dock):
         table = self.model.table
         plane = int(table["slice"].iloc[line]) if "slice" in table.columns else None
         self._linking = True
+        layer, label = self._watched, self.model.label(line)
         try:
-            self.session.show_label(self._watched, self.model.label(line), plane)
+            self.attempt(lambda: self.session.show_label(layer, label, plane))
         finally:
             self._linking = False
 

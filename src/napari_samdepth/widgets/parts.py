@@ -83,12 +83,15 @@ class Dock(QWidget):
         """Whether `layer` is an Image that can be annotated (not one of the depth layers)."""
         return isinstance(layer, Image) and not any(known.layer is layer for known in self.session.depths.known)
 
-    def attempt(self, action: Callable[[], Any]) -> None:
-        """Run what the user asked for; a refusal is shown as one sentence."""
+    def attempt(self, action: Callable[[], Any]) -> str:
+        """Run what the user asked for; a refusal is shown as one sentence and returned, "" if there was none."""
         try:
             action()
-        except (ValueError, RuntimeError) as error:
-            self.session.state.message, self.session.state.problem = str(error), True
+        except (ValueError, RuntimeError, OSError, MemoryError) as error:
+            refusal = str(error) or type(error).__name__
+            self.session.state.message, self.session.state.problem = refusal, True
+            return refusal
+        return ""
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Let go of the session and the layers."""
@@ -165,7 +168,7 @@ class LayerCombo(QComboBox):
         fresh = [layer for layer in layers if id(layer) not in known]
         self.choose(before if any(layer is before for layer in layers) else (fresh or [None])[0])
         self.blockSignals(False)
-        self.setEnabled(self.count() > 0)
+        enable(self, "" if self.count() else "There is no layer of this kind yet.")
 
     def release(self) -> None:
         """Disconnect from the viewer."""

@@ -61,7 +61,12 @@ class SegmentWidget(Dock):
             return
         active = self.viewer.layers.selection.active
         points = active if isinstance(active, Points) and not self.session.is_helper(active) else None
-        self.attempt(lambda: self.session.start(self.image.layer, choice.name, self.target.layer, points))
+        target = self.target.layer
+        # labels made for one image do not serve the next unless they are chosen for it
+        labels = None if target is self.session.masks.layer else target
+        self.attempt(lambda: self.session.start(self.image.layer, choice.name, labels, points))
+        if self.session.masks.layer is None:
+            self.target.choose(None)
 
     def refresh(self) -> None:
         """Show the session's state."""
@@ -81,7 +86,8 @@ class SegmentWidget(Dock):
         self._show_masks()
         self.foreground.setChecked(state.foreground)
         self.background.setChecked(not state.foreground)
-        waiting = "" if state.scores else "Click on an object first."
+        missing = "The image is still being encoded." if state.phase == "busy" else "Click on an object first."
+        waiting = "" if state.scores else missing
         enable(self.accept_button, waiting)
         enable(self.clear_button, waiting)
         enable(self.undo_button, "" if state.can_undo else "There is nothing to undo.")
@@ -205,6 +211,8 @@ class SegmentWidget(Dock):
     def _use_target(self) -> None:
         if self.target.layer is not None:
             self.attempt(lambda: self.session.masks.use(self.target.layer))
+        else:
+            self.session.masks.forget(self.session.masks.layer)
         self.refresh()
 
     def _may_download(self) -> bool:

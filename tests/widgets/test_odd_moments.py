@@ -1,0 +1,94 @@
+"""The docks without a window around them: choices that go stale, refusals, and what disabled controls say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QApplication, QFileDialog
+
+from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.widgets.inspect import InspectWidget
+from napari_samdepth.widgets.segment import SegmentWidget
+
+pytestmark = pytest.mark.window
+
+
+@pytest.fixture
+def segment(qapp: QApplication, viewer_model: ViewerModel) -> Iterator[SegmentWidget]:
+    made = SegmentWidget(viewer_model)
+    yield made
+    made.release()
+    made.session.close()
+    made.deleteLater()
+
+
+@pytest.fixture
+def inspect(qapp: QApplication, viewer_model: ViewerModel) -> Iterator[InspectWidget]:
+    made = InspectWidget(viewer_model)
+    yield made
+    made.release()
+    made.session.close()
+    made.deleteLater()
+
+
+def test_labels_made_for_one_image_do_not_serve_the_next(segment: SegmentWidget, viewer_model: ViewerModel) -> None:
+    session, picture = segment.session, np.zeros((40, 50), dtype=np.uint8)
+    picture[10:25, 10:30] = 200
+    segment.image.choose(viewer_model.add_image(picture, name="first"))
+    for expected in ("SAM masks", "SAM masks [1]"):
+        segment.start()
+        viewer_model.layers["SAM prompts"].add([17, 20])
+        assert session.accept() is None
+        assert session.wait(60)
+        assert session.masks.layer is viewer_model.layers[expected], session.state.message
+        segment._on_layers()
+        assert segment.target.layer is session.masks.layer
+        segment.image.choose(viewer_model.add_image(picture[::-1], name="second"))
+    segment.target.choose(None)
+    segment._use_target()
+    assert session.masks.layer is None
+
+
+def test_a_table_that_cannot_be_read_is_not_shown_any_longer(
+    inspect: InspectWidget, viewer_model: ViewerModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ramp = viewer_model.add_image(np.tile(np.linspace(0, 1, 50, dtype=np.float32), (40, 1)))
+    labels = viewer_model.add_labels(np.repeat([[0, 1, 2, 0]], 40, axis=0).repeat([10, 15, 15, 10], axis=1))
+    inspect.session.use_depth(ramp, "height")
+    inspect.read()
+    assert list(inspect.model.table.index) == [1, 2]
+
+    def refuse(*_args: Any) -> None:
+        raise LayerError("The view is in 3-D.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inspect.session, "readout", refuse)
+        patched.setattr(inspect.session, "show_label", refuse)
+        inspect.view.selectRow(1)
+        assert "3-D" in inspect.session.state.message
+        inspect.read()
+    assert len(inspect.model.table) == 0
+    assert not inspect.save_button.isEnabled()
+    inspect.read()
+    assert inspect.session.state.message == ""
+    assert len(inspect.model.table) == 2
+    viewer_model.layers.remove(labels)
+    inspect.read()
+    assert "nothing to save" in inspect.save_button.toolTip()
+    assert "no layer" in inspect.labels.toolTip()
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(
+    inspect: InspectWidget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").touch()
+    target = str(tmp_path / "a file" / "depth.csv")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args: (target, ""))
+    inspect.save()
+    assert inspect.session.state.problem
+    assert "a file" in inspect.session.state.message
