@@ -307,3 +307,23 @@ def test_tiny_images_and_images_without_a_number(
     assert not session.state.problem, session.state.message
     session.accept()
     assert session.wait(WAIT)
+
+
+def test_points_selected_to_be_dragged_stay_selected(started: AnnotationSession, viewer_model: ViewerModel) -> None:
+    points = viewer_model.layers["SAM prompts"]
+    click(started, viewer_model, *COIN)
+    click(started, viewer_model, 60, 60)
+    points.mode = "select"
+    points.selected_data = {0, 1}
+    points.mouse_drag_callbacks[0](points, SimpleNamespace(modifiers=()))
+    assert set(points.selected_data) == {0, 1}
+
+
+def test_a_word_about_another_look_goes_once_it_is_encoded(
+    started: AnnotationSession, viewer_model: ViewerModel
+) -> None:
+    assert started.image is not None
+    started.image.gamma = 0.5
+    assert "encoded anew" in started.state.message
+    click(started, viewer_model, *COIN)
+    assert started.state.message == ""

@@ -92,3 +92,18 @@ def test_a_file_that_cannot_be_written_is_one_sentence(
     inspect.save()
     assert inspect.session.state.problem
     assert "a file" in inspect.session.state.message
+
+
+def test_of_a_label_in_many_slices_the_row_of_the_shown_one_is_selected(
+    inspect: InspectWidget, viewer_model: ViewerModel
+) -> None:
+    depth = viewer_model.add_image(np.random.default_rng(0).random((3, 20, 20), dtype=np.float32))
+    labels = viewer_model.add_labels(np.zeros((3, 20, 20), dtype=np.int32))
+    labels.data[:, 5:15, 5:15] = 1
+    inspect.session.use_depth(depth, "height")
+    viewer_model.dims.set_current_step(0, 0)
+    inspect.read()
+    inspect.view.selectRow(2)
+    assert viewer_model.dims.current_step[0] == 2
+    inspect.read()
+    assert inspect.view.currentIndex().row() == 2

@@ -368,6 +368,7 @@ class Annotator:
         except LayerError as error:
             self.fail(error)
             return
+        self._say("")
         self.encoding.request(self.image, source, self._model, self._decode)
 
     def _on_view_changed(self, _event: Any = None) -> None:

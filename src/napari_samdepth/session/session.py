@@ -15,7 +15,7 @@ from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.choices import device_text
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.everything import Everything
-from napari_samdepth.session.geometry import LayerError, centre_on, go_to_plane
+from napari_samdepth.session.geometry import LayerError, centre_on, go_to_plane, shown_plane, stack_axis
 from napari_samdepth.session.jobs import Lane, Progress
 from napari_samdepth.session.layers import read_plane
 from napari_samdepth.session.masks import MaskLayer
@@ -214,6 +214,15 @@ class AnnotationSession:
         if plane is not None:
             go_to_plane(labels, plane, self._viewer)
         centre_on(labels, label, self._viewer)
+
+    def shown_slice(self, labels: Labels) -> int | None:
+        """Return the position of the shown plane in a 3-D layer, None for other layers or where none is shown."""
+        try:
+            shown = shown_plane(labels, self._viewer.dims)
+        except LayerError:
+            return None
+        axis = stack_axis(shown)
+        return None if axis is None else shown.point[axis]
 
     def find_device(self) -> None:
         """Find out on the lane where models will run, and show it in the state."""

@@ -218,7 +218,11 @@ class InspectWidget(Dock):
         """A label was picked in the layer: select its row."""
         if self._linking or self._watched is None or not len(self.model.table):
             return
-        at = np.flatnonzero(self.model.table.index.to_numpy() == self._watched.selected_label)
+        table = self.model.table
+        at = np.flatnonzero(table.index.to_numpy() == self._watched.selected_label)
+        if "slice" in table.columns:
+            here = at[table["slice"].to_numpy()[at] == self.session.shown_slice(self._watched)]
+            at = here if here.size else at
         if at.size:
             self._linking = True
             try:
