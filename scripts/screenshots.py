@@ -18,7 +18,11 @@ from qtpy.QtWidgets import QApplication
 
 OUT = Path(__file__).parents[1] / "docs" / "images"
 COINS = [(54, 44), (56, 100), (50, 155), (51, 215), (52, 276), (43, 334), (124, 44), (125, 102), (123, 205)]
-PARTS = [((255, 505, 450, 690), "front wheel"), ((255, 130, 400, 290), "rear wheel"), ((125, 515, 200, 575), "headlamp")]
+PARTS = [
+    ((255, 505, 450, 690), "front wheel"),
+    ((255, 130, 400, 290), "rear wheel"),
+    ((125, 515, 200, 575), "headlamp"),
+]
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.resample import Box, Frame, logits_in_box, positive_box
+from napari_samdepth.core.enlarge import mask_in_box
+from napari_samdepth.core.resample import Box, Frame, positive_box
 
 MASK_THRESHOLD = 0.0
 """A pixel belongs to a mask where its logit exceeds this (as in segment_anything)."""
@@ -93,7 +94,7 @@ class Candidates:
         box = positive_box(logits, self.frame, MASK_THRESHOLD)
         if box is None:
             return Patch(np.zeros((0, 0), dtype=bool), (0, 0))
-        return Patch(logits_in_box(logits, self.frame, box) > MASK_THRESHOLD, (box[0], box[1]))
+        return Patch(mask_in_box(logits, self.frame, box, MASK_THRESHOLD), (box[0], box[1]))
 
     @cached_property
     def masks(self) -> NDArray[np.bool_]:

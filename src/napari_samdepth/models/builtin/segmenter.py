@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import MASK_THRESHOLD, Candidates, Patch
 from napari_samdepth.core.coords import box_to_xyxy, points_to_xy
+from napari_samdepth.core.enlarge import mask_in_box
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.core.resample import Frame, logits_in_box, positive_box
+from napari_samdepth.core.resample import Frame, positive_box
 from napari_samdepth.models.checkpoint import fingerprint, read_weights
 from napari_samdepth.models.device import (
     Device,
@@ -128,7 +129,7 @@ class ViewCandidates(Candidates):
         box = positive_box(logits, self.view.frame, MASK_THRESHOLD)
         if box is None:
             return Patch(np.zeros((0, 0), dtype=bool), (0, 0))
-        inside = logits_in_box(logits, self.view.frame, box) > MASK_THRESHOLD
+        inside = mask_in_box(logits, self.view.frame, box, MASK_THRESHOLD)
         return Patch(inside, (box[0] + self.view.top, box[1] + self.view.left))
 
 
