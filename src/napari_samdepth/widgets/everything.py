@@ -20,6 +20,7 @@ class EverythingFold(QCollapsible):
     def __init__(self, dock: Dock) -> None:
         """Build the fold for the Segment dock."""
         super().__init__("Everything")
+        self.toggleButton().setToolTip("Search the whole picture for masks, and add those that are good as labels.")
         self._dock = dock
         self._session: AnnotationSession = dock.session
         self._model = ""
