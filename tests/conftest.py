@@ -73,7 +73,7 @@ def _nothing_left_behind() -> Iterator[None]:
     assert not _settled(lambda: _our_widgets() - widgets), f"widgets are left: {_our_widgets() - widgets}"
 
 
-def _settled(left: Callable[[], set[str]], patience: float = 5.0) -> set[str]:
+def _settled(left: Callable[[], set[str]], patience: float = 30.0) -> set[str]:
     """Return what is left once it is nothing, or after `patience` seconds."""
     end = time.monotonic() + patience
     found = left()

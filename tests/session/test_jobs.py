@@ -116,6 +116,23 @@ def test_urgent_work_goes_first(lane: Lane, seen: Seen) -> None:
     assert seen.done == ["click", "slow"]
 
 
+def test_urgent_work_is_done_between_the_steps_of_a_long_job(lane: Lane, seen: Seen) -> None:
+    begun = threading.Event()
+
+    def long(report: Report) -> str:
+        for step in range(200):
+            report(step / 200, "step")
+            begun.set()
+            time.sleep(0.01)
+        return "long"
+
+    lane.submit("search", long, seen.take, seen.errors.append)
+    assert begun.wait(5)
+    lane.submit("click", lambda _report: "click", seen.take, seen.errors.append, urgent=True)
+    assert lane.wait(10)
+    assert seen.done == ["click", "long"]
+
+
 def test_a_failure_is_told_and_the_lane_goes_on(lane: Lane, seen: Seen) -> None:
     def fail(_report: Report) -> None:
         raise MemoryError("no room")

@@ -50,7 +50,7 @@ class Lane:
         """`on_progress` and `on_idle` are called by `deliver`."""
         self._lock = threading.Condition()
         self._waiting: deque[Job] = deque()
-        self._running: Job | None = None
+        self._running: list[Job] = []
         self._finished: deque[Callable[[], None]] = deque()
         self._progress: Progress | None = None
         self._generation: dict[str, int] = {}
@@ -77,7 +77,10 @@ class Lane:
         failed: Callable[[Exception], None],
         urgent: bool = False,
     ) -> None:
-        """Queue `work`; it makes earlier requests of the same kind stale. Urgent work goes before the rest."""
+        """Queue `work`; it makes earlier requests of the same kind stale.
+
+        Urgent work goes before the rest, and between the steps that a running job reports.
+        """
         with self._lock:
             if self._closed:
                 return
@@ -110,7 +113,7 @@ class Lane:
         with self._lock:
             if not kinds and self._finished:
                 return True
-            jobs = [*self._waiting, *([self._running] if self._running else [])]
+            jobs = [*self._waiting, *self._running]
             return any(self._live(job) and (not kinds or job.kind in kinds) for job in jobs)
 
     def deliver(self) -> None:
@@ -153,13 +156,28 @@ class Lane:
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
-            outcome = self._work(job)
+            self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        """Run a job that was taken from the queue and hand in its outcome."""
+        outcome = self._work(job)
+        with self._lock:
+            self._running.remove(job)
+            if not self._closed:
+                self._finished.append(outcome)
+            self._lock.notify_all()
+        self._wake()
+
+    def _serve_urgent(self) -> None:
+        """Run the urgent jobs that wait, in between the steps of a long one: a click waits for no search."""
+        while True:
             with self._lock:
-                self._running = None
-                if not self._closed:
-                    self._finished.append(outcome)
-                self._lock.notify_all()
-            self._wake()
+                job = next((waiting for waiting in self._waiting if waiting.urgent), None)
+                if job is None:
+                    return
+                self._waiting.remove(job)
+                self._running.append(job)
+            self._finish(job)
 
     def _next(self) -> Job | None:
         with self._lock:
@@ -169,8 +187,9 @@ class Lane:
             if not self._waiting or self._closed:
                 self._thread = None
                 return None
-            self._running = self._waiting.popleft()
-            return self._running
+            job = self._waiting.popleft()
+            self._running.append(job)
+            return job
 
     def _work(self, job: Job) -> Callable[[], None]:
         """Run one job and return what the main thread is to call."""
@@ -181,6 +200,8 @@ class Lane:
                     raise Cancelled
                 self._progress = Progress(job.kind, fraction, text)
             self._wake()
+            if not job.urgent:
+                self._serve_urgent()
 
         try:
             result = job.work(report)
