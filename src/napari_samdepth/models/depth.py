@@ -20,11 +20,10 @@ from napari_samdepth.models.catalog import ModelEntry
 from napari_samdepth.models.device import (
     Device,
     choose_device,
-    cpu_after_out_of_memory,
-    is_out_of_memory,
     torch_module,
 )
 from napari_samdepth.models.inputs import checked_rgb, silent
+from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
 from napari_samdepth.models.protocols import ModelError, Report
 
@@ -116,7 +115,7 @@ def load_depth(
     return estimator
 
 
-class TransformersDepth:
+class TransformersDepth(OnDevice):
     """A depth network and its image processor behind the `DepthEstimator` protocol.
 
     Parameters
@@ -146,45 +145,11 @@ class TransformersDepth:
         device: Device,
         precision: Precision = "float32",
     ) -> None:
-        self._model = model
+        super().__init__(model, name, source if precision == "float32" else f"{source}, {precision}", device)
         self._processor = processor
-        self._name = name
-        self._source = source if precision == "float32" else f"{source}, {precision}"
         self._kind: DepthKind = kind
         self._unit = unit
-        self._device = device
         self._precision: Precision = precision
-
-    @property
-    def name(self) -> str:
-        """Catalog name or folder name."""
-        return self._name
-
-    @property
-    def device(self) -> str:
-        """Torch device in use."""
-        return self._device.name
-
-    @property
-    def device_reason(self) -> str:
-        """One sentence: why this device."""
-        return self._device.reason
-
-    @property
-    def network(self) -> Any:
-        """The network of transformers, for those who compare with other tools."""
-        return self._model
-
-    def move(self, device: Device) -> None:
-        """Move the network to `device`; where a GPU's memory does not hold it, go on on the CPU and say so."""
-        try:
-            self._model.to(device.name)
-            self._device = device
-        except RuntimeError as error:
-            if not (device.is_gpu and is_out_of_memory(error)):
-                raise
-            self._device = cpu_after_out_of_memory(device, "loading the model")
-            self._model.to("cpu")
 
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
         """Return the depth of an image.
@@ -210,16 +175,9 @@ class TransformersDepth:
         """
         image = checked_rgb(rgb)
         tell = report or silent
-        try:
-            values = self._estimate(image, tell)
-        except RuntimeError as error:
-            if not (self._device.is_gpu and is_out_of_memory(error)):
-                raise
-            self._device = cpu_after_out_of_memory(self._device, "estimating depth")
-            self._model.to("cpu")
-            values = self._estimate(image, tell)
+        values = self._with_fallback("estimating depth", lambda: self._estimate(image, tell))
         tell(1.0, "depth is ready")
-        return DepthMap(values, self._kind, self._unit, self._source)
+        return DepthMap(values, self._kind, self._unit, self._identity)
 
     @contextlib.contextmanager
     def _autocast(self) -> Iterator[None]:
@@ -231,8 +189,8 @@ class TransformersDepth:
             yield
             return
         torch = torch_module()
-        kind = self._model.device.type
-        after = list(self._model.children())[1:]
+        kind = self._network.device.type
+        after = list(self._network.children())[1:]
         with torch.autocast(kind, torch.bfloat16):
             for part in after:
                 part.forward = _in_float32(part.forward, kind)
@@ -248,9 +206,9 @@ class TransformersDepth:
         torch = torch_module()
         size = image.shape[:2]
         inputs = self._processor(images=Image.fromarray(image), return_tensors="pt")
-        inputs = inputs.to(self._model.device)
-        with torch.inference_mode(), telling_blocks(self._model, tell, "estimating depth"), self._autocast():
-            outputs = self._model(**inputs)
+        inputs = inputs.to(self._network.device)
+        with torch.inference_mode(), telling_blocks(self._network, tell, "estimating depth"), self._autocast():
+            outputs = self._network(**inputs)
         outputs["predicted_depth"] = outputs.predicted_depth.float()
         # the second argument is called target_sizes, or source_sizes by ZoeDepth, which enlarges to it as well
         (result,) = self._processor.post_process_depth_estimation(outputs, [size])

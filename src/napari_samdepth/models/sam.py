@@ -6,9 +6,8 @@ resolution: `Candidates` upsamples the chosen one inside the box that it can tou
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +20,10 @@ from napari_samdepth.models.checkpoint import fingerprint, read_weights
 from napari_samdepth.models.device import (
     Device,
     choose_device,
-    cpu_after_out_of_memory,
-    is_out_of_memory,
     torch_module,
 )
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
+from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.protocols import Embedding, ModelError, Report
 
 Attention = Literal["chunked", "stock"]
@@ -37,8 +35,6 @@ ARCHITECTURES = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
 _PIXEL_MEAN = (123.675, 116.28, 103.53)
 _PIXEL_STD = (58.395, 57.12, 57.375)
-
-T = TypeVar("T")
 
 
 def architecture_of(weights: dict[str, Any], path: Path) -> str:
@@ -154,7 +150,7 @@ def load_sam(
     return segmenter
 
 
-class SamSegmenter:
+class SamSegmenter(OnDevice):
     """A `segment_anything` Sam behind the `Segmenter` protocol.
 
     Parameters
@@ -184,49 +180,18 @@ class SamSegmenter:
         attention: Attention = "chunked",
         precision: Precision = "float32",
     ) -> None:
+        super().__init__(sam, name, model if precision == "float32" else f"{model}:{precision}", device)
         self._sam = sam
-        self._name = name
-        self._model = model if precision == "float32" else f"{model}:{precision}"
-        self._device = device
         self._attention: Attention = attention
         self._precision: Precision = precision
         self._positions: Any = None
-
-    @property
-    def name(self) -> str:
-        """Catalog name or file name."""
-        return self._name
-
-    @property
-    def model(self) -> str:
-        """Architecture and fingerprint of the weights."""
-        return self._model
-
-    @property
-    def device(self) -> str:
-        """Torch device in use."""
-        return self._device.name
-
-    @property
-    def device_reason(self) -> str:
-        """One sentence: why this device."""
-        return self._device.reason
 
     @property
     def sam(self) -> Any:
         """The network itself, for those who compare with other tools."""
         return self._sam
 
-    def move(self, device: Device) -> None:
-        """Move the network to `device`; where a GPU's memory does not hold it, go on on the CPU and say so."""
-        try:
-            self._sam.to(device.name)
-            self._device = device
-        except RuntimeError as error:
-            if not (device.is_gpu and is_out_of_memory(error)):
-                raise
-            self._device = cpu_after_out_of_memory(device, "loading the model")
-            self._sam.to("cpu")
+    def _moved(self) -> None:
         self._positions = None
 
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
@@ -254,7 +219,7 @@ class SamSegmenter:
             features={"image": frozen(features[0].float().cpu().numpy())},
             image_shape=(image.shape[0], image.shape[1]),
             input_size=input_size,
-            model=self._model,
+            model=self._identity,
             local={"image": features},
         )
 
@@ -313,17 +278,6 @@ class SamSegmenter:
         size = int(self._sam.image_encoder.img_size)
         return Frame(embedding.image_shape, (size, size), embedding.input_size)
 
-    def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
-        try:
-            return run()
-        except RuntimeError as error:
-            if not (self._device.is_gpu and is_out_of_memory(error)):
-                raise
-        self._device = cpu_after_out_of_memory(self._device, doing)
-        self._sam.to("cpu")
-        self._positions = None
-        return run()
-
     def _encode(self, image: NDArray[np.uint8], tell: Report) -> tuple[Any, tuple[int, int]]:
         torch = torch_module()
         pixels = self._resized(image)
@@ -364,9 +318,9 @@ class SamSegmenter:
         return resized
 
     def _check(self, embedding: Embedding, prompts: Prompts) -> None:
-        if embedding.model != self._model:
+        if embedding.model != self._identity:
             raise ModelError(
-                f"This embedding was made by {embedding.model}, not by {self._model}; encode the image again."
+                f"This embedding was made by {embedding.model}, not by {self._identity}; encode the image again."
             )
         shape = tuple(self._sam.prompt_encoder.mask_input_size)
         if prompts.mask is not None and prompts.mask.shape != shape:

@@ -6,9 +6,8 @@ transformers does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +19,15 @@ from napari_samdepth.core.resample import Frame
 from napari_samdepth.models.device import (
     Device,
     choose_device,
-    cpu_after_out_of_memory,
-    is_out_of_memory,
     torch_module,
 )
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
+from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
 from napari_samdepth.models.protocols import Embedding, ModelError, Report
 
 LEVELS = ("fine", "middle", "image")
 """Names of an embedding's features, from the finest (a quarter of the input) to the coarsest (a sixteenth)."""
-
-T = TypeVar("T")
 
 
 def load_sam2(path: Path, name: str = "", device: str | None = None, report: Report | None = None) -> Sam2Segmenter:
@@ -80,7 +76,7 @@ def _processor(path: Path, model: Any) -> Any:
     return Sam2ImageProcessor(size={"height": side, "width": side})
 
 
-class Sam2Segmenter:
+class Sam2Segmenter(OnDevice):
     """SAM 2 behind the `Segmenter` protocol.
 
     Parameters
@@ -96,48 +92,9 @@ class Sam2Segmenter:
     """
 
     def __init__(self, model: Any, processor: Any, name: str, identity: str, device: Device) -> None:
-        self._network = model
+        super().__init__(model, name, identity, device)
         self._processor = processor
-        self._name = name
-        self._model = identity
-        self._device = device
         self._side = int(model.config.prompt_encoder_config.image_size)
-
-    @property
-    def name(self) -> str:
-        """Catalog name or folder name."""
-        return self._name
-
-    @property
-    def model(self) -> str:
-        """Family and fingerprint of the weights."""
-        return self._model
-
-    @property
-    def device(self) -> str:
-        """Torch device in use."""
-        return self._device.name
-
-    @property
-    def device_reason(self) -> str:
-        """One sentence: why this device."""
-        return self._device.reason
-
-    @property
-    def network(self) -> Any:
-        """The network of transformers, for those who compare with other tools."""
-        return self._network
-
-    def move(self, device: Device) -> None:
-        """Move the network to `device`; where a GPU's memory does not hold it, go on on the CPU and say so."""
-        try:
-            self._network.to(device.name)
-            self._device = device
-        except RuntimeError as error:
-            if not (device.is_gpu and is_out_of_memory(error)):
-                raise
-            self._device = cpu_after_out_of_memory(device, "loading the model")
-            self._network.to("cpu")
 
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
         """Return the embedding of `rgb`, uint8 (H, W, 3): three feature maps (channels, h, w) float32, see `LEVELS`.
@@ -157,7 +114,7 @@ class Sam2Segmenter:
             features={name: frozen(part[0].cpu().numpy()) for name, part in zip(LEVELS, maps, strict=True)},
             image_shape=(image.shape[0], image.shape[1]),
             input_size=(self._side, self._side),
-            model=self._model,
+            model=self._identity,
             local=dict(zip(LEVELS, maps, strict=True)),
         )
 
@@ -204,16 +161,6 @@ class Sam2Segmenter:
         low: NDArray[np.float32] = logits[0].float().cpu().numpy()
         return low, scores[0].cpu().numpy().astype(np.float64), Frame.whole(embedding.image_shape, low.shape[2:])
 
-    def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
-        try:
-            return run()
-        except RuntimeError as error:
-            if not (self._device.is_gpu and is_out_of_memory(error)):
-                raise
-        self._device = cpu_after_out_of_memory(self._device, doing)
-        self._network.to("cpu")
-        return run()
-
     def _encode(self, image: NDArray[np.uint8], tell: Report) -> list[Any]:
         from PIL import Image
 
@@ -224,9 +171,9 @@ class Sam2Segmenter:
         return list(maps)
 
     def _check(self, embedding: Embedding, prompts: Prompts) -> None:
-        if embedding.model != self._model:
+        if embedding.model != self._identity:
             raise ModelError(
-                f"This embedding was made by {embedding.model}, not by {self._model}; encode the image again."
+                f"This embedding was made by {embedding.model}, not by {self._identity}; encode the image again."
             )
         shape = tuple(self._network.prompt_encoder.mask_input_size)
         if prompts.mask is not None and prompts.mask.shape != shape:

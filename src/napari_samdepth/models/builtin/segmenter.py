@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +26,10 @@ from napari_samdepth.models.checkpoint import fingerprint, read_weights
 from napari_samdepth.models.device import (
     Device,
     choose_device,
-    cpu_after_out_of_memory,
-    is_out_of_memory,
     torch_module,
 )
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
+from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.protocols import Embedding, ModelError, Report
 
 if TYPE_CHECKING:
@@ -41,8 +39,6 @@ WEIGHTS = Path(__file__).with_name("segmenter.safetensors")
 CANVAS = 512
 KEPT_VIEWS = 48
 KEPT_MASKS = 64
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -166,7 +162,7 @@ def load_builtin(device: str | None = None, report: Report | None = None, weight
     return segmenter
 
 
-class BuiltinSegmenter:
+class BuiltinSegmenter(OnDevice):
     """The small network behind the `Segmenter` protocol.
 
     Parameters
@@ -182,33 +178,12 @@ class BuiltinSegmenter:
     """
 
     def __init__(self, sam: Any, model: str, device: Device, foveation: Foveation | None = None) -> None:
-        self._sam = sam.to(device.name)
-        self._model = model
-        self._device = device
+        super().__init__(sam.to(device.name), "builtin", model, device)
+        self._sam = sam
         self.foveation = foveation or Foveation()
         self._views: weakref.WeakKeyDictionary[Embedding, OrderedDict[View, Any]] = weakref.WeakKeyDictionary()
         self._given: OrderedDict[bytes, tuple[View, NDArray[np.float32]]] = OrderedDict()
         self._positions: Any = None
-
-    @property
-    def name(self) -> str:
-        """Catalog name."""
-        return "builtin"
-
-    @property
-    def model(self) -> str:
-        """Architecture and fingerprint of the weights."""
-        return self._model
-
-    @property
-    def device(self) -> str:
-        """Torch device in use."""
-        return self._device.name
-
-    @property
-    def device_reason(self) -> str:
-        """One sentence: why this device."""
-        return self._device.reason
 
     @property
     def sam(self) -> Any:
@@ -238,7 +213,7 @@ class BuiltinSegmenter:
             features={"image": frozen(features[0].cpu().numpy()), "rgb": image},
             image_shape=view.image_shape,
             input_size=view.valid,
-            model=self._model,
+            model=self._identity,
         )
 
     def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool | None = None) -> Candidates:
@@ -252,9 +227,9 @@ class BuiltinSegmenter:
             If the embedding is another model's.
         """
         several = prompts.ambiguous if multimask is None else multimask
-        if embedding.model != self._model:
+        if embedding.model != self._identity:
             raise ModelError(
-                f"This embedding was made by {embedding.model}, not by {self._model}; encode the image again."
+                f"This embedding was made by {embedding.model}, not by {self._identity}; encode the image again."
             )
         from napari_samdepth.models.builtin.segmenter_foveate import look
 
@@ -359,17 +334,9 @@ class BuiltinSegmenter:
             fine=frozen(fine.numpy()),
         )
 
-    def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
-        try:
-            return run()
-        except RuntimeError as error:
-            if not (self._device.is_gpu and is_out_of_memory(error)):
-                raise
-        self._device = cpu_after_out_of_memory(self._device, doing)
-        self._sam.to("cpu")
+    def _moved(self) -> None:
         self._positions = None
         self._views.clear()
-        return run()
 
 
 def _digest(logits: NDArray[np.float32]) -> bytes:
