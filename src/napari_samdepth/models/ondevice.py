@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from napari_samdepth.models.device import Device, cpu_after_out_of_memory, is_out_of_memory
+from napari_samdepth.models.protocols import Embedding, ModelError
 
 T = TypeVar("T")
 
@@ -69,6 +70,13 @@ class OnDevice:
 
     def _moved(self) -> None:
         """Forget what lies on the device before; subclasses fill it in."""
+
+    def _check_own(self, embedding: Embedding) -> None:
+        """Raise ModelError where an embedding was made by another model."""
+        if embedding.model != self._identity:
+            raise ModelError(
+                f"This embedding was made by {embedding.model}, not by {self._identity}; encode the image again."
+            )
 
     def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
         """Run, and where a GPU's memory is not enough, move to the CPU, say so and run there."""

@@ -318,10 +318,7 @@ class SamSegmenter(OnDevice):
         return resized
 
     def _check(self, embedding: Embedding, prompts: Prompts) -> None:
-        if embedding.model != self._identity:
-            raise ModelError(
-                f"This embedding was made by {embedding.model}, not by {self._identity}; encode the image again."
-            )
+        self._check_own(embedding)
         shape = tuple(self._sam.prompt_encoder.mask_input_size)
         if prompts.mask is not None and prompts.mask.shape != shape:
             raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")

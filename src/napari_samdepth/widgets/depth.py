@@ -12,7 +12,7 @@ from superqt import QCollapsible
 
 from napari_samdepth.core.depthmap import DepthKind
 from napari_samdepth.session.choices import model_choices
-from napari_samdepth.widgets.parts import Dock, Message, ModelCombo, ProgressRow, ask, button, enable, form
+from napari_samdepth.widgets.parts import Dock, Message, ModelCombo, ProgressRow, button, enable, form, may_use
 
 KINDS = {
     "inverse": "inverse (larger is nearer)",
@@ -54,8 +54,7 @@ class DepthWidget(Dock):
     def add(self) -> None:
         """Estimate the depth of the chosen image."""
         choice = self.model.choice
-        question = f"The weights of {choice.title} are not on this machine. Download {choice.size / 1e6:,.0f} MB now?"
-        if choice.present or ask(self, "Download a model", question):
+        if may_use(self, choice):
             self.attempt(lambda: self.session.add_depth(choice.name, self.image.layer))
 
     def use_own(self) -> None:

@@ -285,10 +285,12 @@ def enable(widget: QWidget, why_not: str) -> None:
     widget.setToolTip(why_not or tip)
 
 
-def ask(parent: QWidget, title: str, question: str) -> bool:
-    """Ask the user a question to be answered with yes or no."""
-    answer = QMessageBox.question(parent, title, question)
-    return answer == QMessageBox.StandardButton.Yes
+def may_use(parent: QWidget, choice: ModelChoice) -> bool:
+    """Whether a model may be loaded: its weights are here, or the user agrees to download them."""
+    if choice.present:
+        return True
+    question = f"The weights of {choice.title} are not on this machine. Download {choice.size / 1e6:,.0f} MB now?"
+    return QMessageBox.question(parent, "Download a model", question) == QMessageBox.StandardButton.Yes
 
 
 def plain_number(value: float) -> str:

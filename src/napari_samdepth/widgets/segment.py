@@ -15,10 +15,10 @@ from napari_samdepth.widgets.parts import (
     Message,
     ModelCombo,
     ProgressRow,
-    ask,
     button,
     enable,
     form,
+    may_use,
     plain_number,
     row,
 )
@@ -57,7 +57,7 @@ class SegmentWidget(Dock):
     def start(self) -> None:
         """Start on the chosen image with the chosen model, after asking where weights have to be fetched."""
         choice = self.model.choice
-        if not choice.present and not self._may_download():
+        if not may_use(self, choice):
             return
         active = self.viewer.layers.selection.active
         points = active if isinstance(active, Points) and not self.session.is_helper(active) else None
@@ -214,14 +214,6 @@ class SegmentWidget(Dock):
         else:
             self.session.masks.forget(self.session.masks.layer)
         self.refresh()
-
-    def _may_download(self) -> bool:
-        choice = self.model.choice
-        return ask(
-            self,
-            "Download a model",
-            f"The weights of {choice.title} are not on this machine. Download {choice.size / 1e6:,.0f} MB now?",
-        )
 
     def _other_image(self) -> bool:
         return self.image.layer is not self.session.image

@@ -227,10 +227,7 @@ class BuiltinSegmenter(OnDevice):
             If the embedding is another model's.
         """
         several = prompts.ambiguous if multimask is None else multimask
-        if embedding.model != self._identity:
-            raise ModelError(
-                f"This embedding was made by {embedding.model}, not by {self._identity}; encode the image again."
-            )
+        self._check_own(embedding)
         from napari_samdepth.models.builtin.segmenter_foveate import look
 
         found = self._with_fallback("decoding", lambda: look(self, embedding, prompts, several))
