@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from napari_samdepth.core.calibration import calibrate
     from napari_samdepth.core.candidates import Candidates
     from napari_samdepth.core.depthmap import DepthMap
+    from napari_samdepth.core.detections import Detections
     from napari_samdepth.core.maskset import MaskSet
     from napari_samdepth.core.prompts import Prompts
     from napari_samdepth.core.readout import depth_readout
     from napari_samdepth.models.everything import segment_everything
-    from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
-    from napari_samdepth.models.protocols import DepthEstimator, Embedding, Segmenter
+    from napari_samdepth.models.loading import load_depth_estimator, load_segmenter, load_text_detector
+    from napari_samdepth.models.protocols import DepthEstimator, Embedding, Segmenter, TextDetector
+    from napari_samdepth.models.text import find_text
     from napari_samdepth.session.session import AnnotationSession, session_of
 
     __version__: str
@@ -28,14 +30,18 @@ _HOMES = {
     "Candidates": "core.candidates",
     "DepthEstimator": "models.protocols",
     "DepthMap": "core.depthmap",
+    "Detections": "core.detections",
     "Embedding": "models.protocols",
     "MaskSet": "core.maskset",
     "Prompts": "core.prompts",
     "Segmenter": "models.protocols",
+    "TextDetector": "models.protocols",
     "calibrate": "core.calibration",
     "depth_readout": "core.readout",
+    "find_text": "models.text",
     "load_depth_estimator": "models.loading",
     "load_segmenter": "models.loading",
+    "load_text_detector": "models.loading",
     "segment_everything": "models.everything",
     "session_of": "session.session",
 }
@@ -45,15 +51,19 @@ __all__ = [
     "Candidates",
     "DepthEstimator",
     "DepthMap",
+    "Detections",
     "Embedding",
     "MaskSet",
     "Prompts",
     "Segmenter",
+    "TextDetector",
     "__version__",
     "calibrate",
     "depth_readout",
+    "find_text",
     "load_depth_estimator",
     "load_segmenter",
+    "load_text_detector",
     "segment_everything",
     "session_of",
 ]

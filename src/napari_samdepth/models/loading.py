@@ -9,10 +9,14 @@ from pathlib import Path
 
 from napari_samdepth.models.catalog import ModelEntry, Task, find
 from napari_samdepth.models.download import fetch_entry, local_path, missing
-from napari_samdepth.models.protocols import DepthEstimator, ModelError, Report, Segmenter
+from napari_samdepth.models.protocols import DepthEstimator, ModelError, Report, Segmenter, TextDetector
 
 logger = logging.getLogger(__name__)
 
+SAM2 = ("sam2", "sam2_video")
+GROUNDING_DINO = ("grounding-dino", "mm-grounding-dino")
+SAM3 = ("sam3", "sam3_video")
+"""Values of ``model_type`` in the configurations of the families."""
 _WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
 
 
@@ -96,6 +100,42 @@ def load_depth_estimator(
     return load_depth(path, entry.name if entry else path.name, device, report, entry=entry)
 
 
+def load_text_detector(
+    name_or_path: str | os.PathLike[str],
+    device: str | None = None,
+    report: Report | None = None,
+    *,
+    download: bool = True,
+) -> TextDetector:
+    """Return a detector that finds what words name, ready to use.
+
+    Parameters
+    ----------
+    name_or_path
+        A name from the catalog ("grounding-dino-tiny"), or a folder with Grounding DINO or SAM 3 in transformers'
+        format.
+    device, report, download
+        As in `load_segmenter`.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it cannot be had or loaded; the message says what to do.
+    Cancelled
+        If `report` raises it.
+    """
+    entry, path = _resolve(name_or_path, "text", report, download)
+    assert path is not None
+    name = entry.name if entry else path.name
+    if entry is None and _model_type(path) in SAM3:
+        from napari_samdepth.models.sam3 import load_sam3
+
+        return load_sam3(path, name, device, report)
+    from napari_samdepth.models.text import load_grounding_dino
+
+    return load_grounding_dino(path, name, device, report)
+
+
 def _resolve(
     name_or_path: str | os.PathLike[str], task: Task, report: Report | None, download: bool
 ) -> tuple[ModelEntry | None, Path | None]:
@@ -111,8 +151,9 @@ def _resolve(
         raise ModelError(f"There is no file or folder {path}; check the path.")
     if path.is_dir():
         _check_folder(path, task)
-    elif task == "depth":
-        raise ModelError(f"{path} is a file; a depth model is given as a folder with config.json and its weights.")
+    elif task != "segment":
+        what = "depth model" if task == "depth" else "model that finds words"
+        raise ModelError(f"{path} is a file; a {what} is given as a folder with config.json and its weights.")
     return None, path
 
 
@@ -135,6 +176,15 @@ def _files_of(entry: ModelEntry, report: Report | None, download: bool) -> Path:
 
 def _check_folder(path: Path, task: Task) -> None:
     """Refuse a folder that is not a model for the task in transformers' format, or that brings code of its own."""
+    kind = _model_type(path)
+    if task == "segment" and kind not in SAM2:
+        raise ModelError(f"{path} holds a {kind} model; a segmenter's folder must hold SAM 2, other SAMs are files.")
+    if task == "text" and kind not in (*GROUNDING_DINO, *SAM3):
+        raise ModelError(f"{path} holds a {kind} model; words are found by Grounding DINO or SAM 3.")
+
+
+def _model_type(path: Path) -> str:
+    """Return what kind of model a folder's configuration describes; code that comes with it is refused."""
     config = path / "config.json"
     if not config.is_file():
         raise ModelError(f"{path} holds no config.json; give a folder in transformers' format, or a checkpoint file.")
@@ -145,5 +195,4 @@ def _check_folder(path: Path, task: Task) -> None:
         raise ModelError(f"{config} is not a configuration of transformers; download the model again.") from error
     if "auto_map" in settings:
         raise ModelError(f"{path} brings Python code of its own, which is never run; choose a model without it.")
-    if task == "segment" and kind not in ("sam2", "sam2_video"):
-        raise ModelError(f"{path} holds a {kind} model; a segmenter's folder must hold SAM 2, other SAMs are files.")
+    return kind

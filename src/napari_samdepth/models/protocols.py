@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Candidates
 from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.detections import Detections
 from napari_samdepth.core.prompts import Prompts
 
 Report = Callable[[float, str], None]
@@ -95,3 +96,23 @@ class DepthEstimator(Protocol):
 
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
         """Return the depth of `rgb`, uint8 (H, W, 3), at its size. Raises ModelError, Cancelled."""
+
+
+@runtime_checkable
+class TextDetector(Protocol):
+    """Finds what words name."""
+
+    @property
+    def name(self) -> str:
+        """Catalog name or folder name."""
+
+    @property
+    def device(self) -> str:
+        """Torch device in use."""
+
+    @property
+    def device_reason(self) -> str:
+        """One sentence: why this device."""
+
+    def detect(self, rgb: NDArray[np.uint8], text: str, floor: float, report: Report | None = None) -> Detections:
+        """Return what `text` names in `rgb`, uint8 (H, W, 3), scored above `floor`. Raises ModelError, Cancelled."""
