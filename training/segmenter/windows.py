@@ -24,7 +24,7 @@ WEIGHTS = {
     "coins": 0.08, "composed": 0.14, "photo_regions": 0.04, "raycast": 0.19,
 }  # fmt: skip
 NUCLEI_WEIGHTS = {
-    "fluo": 0.42, "colour": 0.22, "bright_gray": 0.10, "fluorescence": 0.03, "stained": 0.02, "bright_field": 0.02,
+    "fluo": 0.40, "colour": 0.24, "bright_gray": 0.10, "fluorescence": 0.03, "stained": 0.02, "bright_field": 0.02,
     "coins": 0.03, "composed": 0.06, "photo_regions": 0.02, "raycast": 0.08,
 }  # fmt: skip
 """Shares of the sources in the second stage, which turns to real nuclei and keeps the rest in mind."""
