@@ -14,18 +14,10 @@ from napari.layers import Image, Labels
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.core.readout import depth_readout, for_features
 from napari_samdepth.models.loading import load_depth_estimator
+from napari_samdepth.session.depth_layers import depth_layer_for, depth_on_grid, fill_depth
 from napari_samdepth.session.geometry import LayerError, Shown, shown_plane, stack_axis
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import (
-    METADATA_KEY,
-    depth_layer_for,
-    depth_on_grid,
-    fill_depth,
-    plane_view,
-    read_plane,
-    spatial_shape,
-    write_features,
-)
+from napari_samdepth.session.layers import METADATA_KEY, plane_view, read_plane, spatial_shape, write_features
 from napari_samdepth.session.state import SessionState
 
 if TYPE_CHECKING:

@@ -37,7 +37,15 @@ class Encoded:
 
 
 class Encoding:
-    """The segmenters and embeddings of a session. `current` is the plane that clicks are answered on."""
+    """The segmenters and embeddings of a session.
+
+    Attributes
+    ----------
+    current
+        The plane that clicks are answered on, None until it is encoded.
+    model
+        The model asked for last.
+    """
 
     def __init__(self, lane: Lane, state: SessionState, fail: Callable[[Exception], None]) -> None:
         """`fail` shows an error to the user."""
@@ -48,6 +56,7 @@ class Encoding:
         self._embeddings: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
         self._wanted: Shown | None = None
         self.current: Encoded | None = None
+        self.model = "builtin"
 
     @property
     def slice_key(self) -> tuple[int, ...]:
@@ -58,7 +67,7 @@ class Encoding:
 
     def request(self, image: Image, source: PlaneSource, model: str, done: Callable[[], None]) -> None:
         """Encode a plane on the lane and make it `current`; a newer request makes this one void."""
-        self.current, self._wanted = None, source.shown
+        self.current, self._wanted, self.model = None, source.shown, model
         self._lane.cancel("everything")
         self._state.phase = "busy"
         self._state.task, self._state.progress = f"loading {model}", 0.0
@@ -84,9 +93,10 @@ class Encoding:
         self._lane.cancel("embed", "everything")
         self.current = self._wanted = None
 
-    def instant(self, model: str) -> bool:
-        """Whether encoding with this model is quick enough to be done unasked when the slice changes."""
-        return model == "builtin" and model in self._segmenters
+    @property
+    def instant(self) -> bool:
+        """Whether encoding is quick enough to be done unasked when the slice changes."""
+        return self.model == "builtin" and self.model in self._segmenters
 
     def _segmenter(self, model: str, report: Report) -> Segmenter:
         if model not in self._segmenters:

@@ -69,3 +69,7 @@ class SessionState:
     kept: int = 0
     depth_layer: str = ""
     depth_text: str = ""
+
+    def say(self, message: str, problem: bool = False) -> None:
+        """Show one sentence, "" for none; `problem` says that something went wrong."""
+        self.message, self.problem = message, problem

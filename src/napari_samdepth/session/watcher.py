@@ -1,0 +1,106 @@
+"""What happens to the annotated image in the viewer: another slice is shown, it looks different, it was moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari.components import ViewerModel
+from napari.layers import Image
+
+from napari_samdepth.session.encoding import Encoding
+from napari_samdepth.session.geometry import LayerError, shown_plane
+from napari_samdepth.session.layers import spatial_shape
+from napari_samdepth.session.offer import Offer
+from napari_samdepth.session.state import SessionState
+
+DIMS = ("current_step", "order", "ndisplay")
+LOOK = ("data", "contrast_limits", "gamma")
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
+
+
+class Watcher:
+    """Listens to the viewer's dims and to the annotated image, and lets go of what is void then."""
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        state: SessionState,
+        encoding: Encoding,
+        offer: Offer,
+        encode: Callable[[], None],
+        finish: Callable[[], None],
+    ) -> None:
+        """The session's parts, and two things to do.
+
+        Parameters
+        ----------
+        viewer, state, encoding, offer
+            The session's parts.
+        encode
+            Encodes the shown slice.
+        finish
+            Ends the annotation.
+        """
+        self._viewer = viewer
+        self._state = state
+        self._encoding = encoding
+        self._offer = offer
+        self._encode = encode
+        self._finish = finish
+        self._image: Image | None = None
+        for name in DIMS:
+            getattr(viewer.dims.events, name).connect(self._on_view_changed)
+
+    def follow(self, image: Image | None) -> None:
+        """Listen to `image` from now on and to no other; None for no image at all."""
+        for names, react in ((LOOK, self._on_look_changed), (PLACE, self._on_place_changed)):
+            for name in names:
+                if self._image is not None:
+                    getattr(self._image.events, name).disconnect(react)
+                if image is not None:
+                    getattr(image.events, name).connect(react)
+        self._image = image
+
+    def close(self) -> None:
+        """Stop listening for good."""
+        self.follow(None)
+        for name in DIMS:
+            getattr(self._viewer.dims.events, name).disconnect(self._on_view_changed)
+
+    def _on_view_changed(self, _event: Any = None) -> None:
+        """Another slice may be shown: answers for the old one are void, its prompts stay in their slice."""
+        if self._image is None:
+            return
+        try:
+            key: tuple[int, ...] | None = shown_plane(self._image, self._viewer.dims).slice_key
+        except LayerError:
+            key = None
+        if key is not None and key == self._encoding.slice_key:
+            return
+        self._forget_plane(editing=0)
+        if key is not None and self._encoding.instant:
+            self._encode()
+        else:
+            self._state.say("Another slice is shown; it is encoded at the first click.")
+
+    def _on_look_changed(self, _event: Any = None) -> None:
+        image, prompts = self._image, self._offer.prompts
+        if image is not None and prompts is not None and prompts.preview.data.shape != spatial_shape(image):
+            self._finish()
+            self._state.say(f"“{image.name}” holds data of another size now; press Start to click on them.")
+            return
+        self._forget_plane(self._offer.moment.editing)
+        self._state.say("The image looks different now; it is encoded anew at the next click.")
+
+    def _on_place_changed(self, event: Any) -> None:
+        """The image was moved: our own helper layers follow it."""
+        if self._offer.prompts is not None and self._image is not None:
+            for layer in self._offer.prompts.own:
+                setattr(layer, event.type, getattr(self._image, event.type))
+
+    def _forget_plane(self, editing: int) -> None:
+        """What was encoded and decoded is void; the label `editing` goes on being refined."""
+        self._encoding.drop()
+        self._state.phase = "idle"
+        self._offer.void(editing)
