@@ -31,6 +31,7 @@ NEVER_LOADED = {
     "session": QT | TORCH,
     "widgets": TORCH,
     "cli": QT | TORCH | {"napari", "magicgui"},
+    "cli_models": QT | TORCH | {"napari", "magicgui"},
     "demo": QT | TORCH | {"napari", "magicgui"},
     "samples": QT | TORCH,
 }
@@ -42,7 +43,8 @@ MAY_KNOW = {
     "storage": {"storage", "core"},
     "session": {"session", "models", "storage", "core"},
     "widgets": {"widgets", "session", "core"},
-    "cli": {"demo", "models", "storage", "core"},
+    "cli": {"cli_models", "demo", "models", "storage", "core"},
+    "cli_models": {"models", "storage", "core"},
     "demo": {"models", "storage", "core"},
     "samples": {"session", "core"},
 }

@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from napari_samdepth.cli_models import Parser, add_models, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,22 +62,15 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that refuses in one sentence, without the usage lines."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message.rstrip('.')}; see {self.prog} --help.\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="napari-samdepth", description="Segment with clicks, estimate depth, read it per label.")
+    parser = Parser(prog="napari-samdepth", description="Segment with clicks, estimate depth, read it per label.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _add_demo(commands)
     _add_segment(commands)
     _add_depth(commands)
     _add_readout(commands)
-    _add_models(commands)
+    add_models(commands)
     return parser
 
 
@@ -126,20 +121,6 @@ def _add_readout(commands: Any) -> None:
     readout.set_defaults(run=_readout)
 
 
-def _add_models(commands: Any) -> None:
-    models = commands.add_parser("models", help="models: what there is, and what is on this machine")
-    actions = models.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Parser)
-    actions.add_parser("list", help="all models, with size, licence and use").set_defaults(run=_models_list)
-    for name, run, text in (
-        ("download", _models_download, "fetch a model's weights; continues where it stopped"),
-        ("path", _models_path, "where a model's files are (the models' folder without a name)"),
-        ("verify", _models_verify, "read a model's files again and compare checksums"),
-    ):
-        action = actions.add_parser(name, help=text)
-        action.add_argument("name", metavar="NAME", nargs="?" if name == "path" else None)
-        action.set_defaults(run=run)
-
-
 def _add_model(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--model", default="builtin", help=f"{what} (builtin)")
     _add_device(parser)
@@ -171,17 +152,6 @@ def _box(text: str) -> list[float]:
     return _numbers(text, 4, "ROW_MIN,COL_MIN,ROW_MAX,COL_MAX")
 
 
-def _progress() -> Callable[[float, str], None]:
-    """Return a report that keeps one line of the terminal up to date, and says nothing where there is none."""
-    if not sys.stderr.isatty():
-        return lambda done, what: None
-
-    def show(done: float, what: str) -> None:
-        print(f"\r{what[:60]:<60} {100 * done:3.0f} %", end="\n" if done >= 1 else "", file=sys.stderr, flush=True)
-
-    return show
-
-
 def _picture(path: str) -> NDArray[np.uint8]:
     from napari_samdepth.core.plane import to_rgb
     from napari_samdepth.storage.export import read_image
@@ -211,7 +181,7 @@ def _segment(options: argparse.Namespace) -> int:
     prompts = Prompts(points, [sign for *_, sign in options.point], options.box)
     rgb = _picture(options.image)
     _inside(options.point, rgb.shape)
-    segmenter = load_segmenter(options.model, options.device, _progress(), download=False)
+    segmenter = load_segmenter(options.model, options.device, progress(), download=False)
     answer = segmenter.decode(segmenter.encode(rgb), prompts)
     labels = np.zeros(rgb.shape[:2], dtype=np.uint8)
     change = write_mask(labels, answer.patch(), 1)
@@ -231,7 +201,7 @@ def _depth(options: argparse.Namespace) -> int:
     from napari_samdepth.storage.export import write_depth
 
     rgb = _picture(options.image)
-    estimator = load_depth_estimator(options.model, options.device, _progress(), download=False)
+    estimator = load_depth_estimator(options.model, options.device, progress(), download=False)
     depth = estimator.estimate(rgb)
     write_depth(options.out, depth)
     print(f"{options.out}: {depth.kind} depth, {depth.unit or 'no unit'} ({estimator.name} on {estimator.device})")
@@ -248,47 +218,6 @@ def _readout(options: argparse.Namespace) -> int:
     else:
         write_table(options.out, table)
         print(f"{options.out}: {len(table)} labels")
-    return 0
-
-
-def _models_list(options: argparse.Namespace) -> int:
-    from napari_samdepth.models.catalog import entries
-    from napari_samdepth.models.download import entry_status
-
-    for entry in entries():
-        status = entry_status(entry)
-        place = "ships with it" if entry.ships else "here" if status.present else f"{entry.size / 1e6:,.0f} MB"
-        print(f"{entry.name:<26}{entry.task:<9}{place:<15}{entry.licence:<14}{entry.good_for}")
-    return 0
-
-
-def _models_download(options: argparse.Namespace) -> int:
-    from napari_samdepth.models.download import fetch
-
-    print(fetch(options.name, report=_progress()))
-    return 0
-
-
-def _models_path(options: argparse.Namespace) -> int:
-    from napari_samdepth.models.catalog import find
-    from napari_samdepth.models.download import entry_status, missing, models_folder
-
-    if options.name is None:
-        print(models_folder())
-        return 0
-    entry = find(options.name)
-    status = entry_status(entry)
-    if not status.present:
-        raise ValueError(missing(entry))
-    print(status.path or "ships with the package")
-    return 0
-
-
-def _models_verify(options: argparse.Namespace) -> int:
-    from napari_samdepth.models.download import verify
-
-    status = verify(options.name, report=_progress())
-    print(f"{options.name}: {status.path or 'ships with the package'}, as it should be")
     return 0
 
 

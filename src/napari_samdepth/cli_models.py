@@ -1,0 +1,82 @@
+"""The command ``napari-samdepth models``, and what it shares with the other commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that refuses in one sentence, without the usage lines."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message.rstrip('.')}; see {self.prog} --help.\n")
+
+
+def progress() -> Callable[[float, str], None]:
+    """Return a report that keeps one line of the terminal up to date, and says nothing where there is none."""
+    if not sys.stderr.isatty():
+        return lambda done, what: None
+
+    def show(done: float, what: str) -> None:
+        print(f"\r{what[:60]:<60} {100 * done:3.0f} %", end="\n" if done >= 1 else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def add_models(commands: Any) -> None:
+    """Add the command to those of a parser."""
+    models = commands.add_parser("models", help="models: what there is, and what is on this machine")
+    actions = models.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
+    actions.add_parser("list", help="all models, with size, licence and use").set_defaults(run=_list)
+    for name, run, text in (
+        ("download", _download, "fetch a model's weights; continues where it stopped"),
+        ("path", _path, "where a model's files are (the models' folder without a name)"),
+        ("verify", _verify, "read a model's files again and compare checksums"),
+    ):
+        action = actions.add_parser(name, help=text)
+        action.add_argument("name", metavar="NAME", nargs="?" if name == "path" else None)
+        action.set_defaults(run=run)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from napari_samdepth.models.catalog import entries
+    from napari_samdepth.models.download import entry_status
+
+    for entry in entries():
+        status = entry_status(entry)
+        place = "ships with it" if entry.ships else "here" if status.present else f"{entry.size / 1e6:,.0f} MB"
+        print(f"{entry.name:<26}{entry.task:<9}{place:<15}{entry.licence:<14}{entry.good_for}")
+    return 0
+
+
+def _download(options: argparse.Namespace) -> int:
+    from napari_samdepth.models.download import fetch
+
+    print(fetch(options.name, report=progress()))
+    return 0
+
+
+def _path(options: argparse.Namespace) -> int:
+    from napari_samdepth.models.catalog import find
+    from napari_samdepth.models.download import entry_status, missing, models_folder
+
+    if options.name is None:
+        print(models_folder())
+        return 0
+    entry = find(options.name)
+    status = entry_status(entry)
+    if not status.present:
+        raise ValueError(missing(entry))
+    print(status.path or "ships with the package")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from napari_samdepth.models.download import verify
+
+    status = verify(options.name, report=progress())
+    print(f"{options.name}: {status.path or 'ships with the package'}, as it should be")
+    return 0
