@@ -106,3 +106,12 @@ def detections(
     order = real[np.argsort(-scores[real], kind="stable")]
     masks = None if patches is None else tuple(patches[index] for index in order)
     return Detections(held[order], scores[order], tuple(names[index] for index in order), image_shape, masks)
+
+
+def painted(patches: Sequence[Patch], image_shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Return masks as labels (H, W) int32: patch i is label i + 1, and smaller ones lie above larger ones."""
+    labels = np.zeros(image_shape, dtype=np.int32)
+    for index in sorted(range(len(patches)), key=lambda i: -patches[i].area):
+        patch = patches[index]
+        labels[patch.slices][patch.mask] = index + 1
+    return labels

@@ -13,7 +13,7 @@ from napari.layers import Image, Layer, Points
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoding
 from napari_samdepth.session.geometry import LayerError
-from napari_samdepth.session.history import Commit, Moment, PromptState, Step
+from napari_samdepth.session.history import Commit, FoundBox, Moment, PromptState, Step
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource, read_plane
 from napari_samdepth.session.masks import MaskLayer
@@ -92,6 +92,53 @@ class Annotator:
         """Take a change of labels that was made beside the clicks into the history."""
         self._offer.push(self._offer.moment, commit)
 
+    @property
+    def found(self) -> list[tuple[FoundBox, tuple[float, float, float, float]]]:
+        """What words found in the encoded slice: each box, and where it lies in the plane's pixels."""
+        encoded, layers = self.encoding.current, self._offer.prompts
+        if encoded is None or layers is None:
+            return []
+        placed = [(box, layers.box_in_plane(box.corners, encoded.shown)) for box in self._offer.moment.prompts.found]
+        return [(box, at) for box, at in placed if at is not None]
+
+    @property
+    def all_found(self) -> tuple[FoundBox, ...]:
+        """What words found in any slice."""
+        return self._offer.moment.prompts.found
+
+    def propose(
+        self, found: tuple[FoundBox, ...], step: bool, commit: Commit | None = None, write: bool = True
+    ) -> None:
+        """Let the box layer hold these boxes for masks to be made of.
+
+        Parameters
+        ----------
+        found
+            All of them, in every slice.
+        step
+            Whether this can be undone by itself.
+        commit
+            A change of labels that belongs to it.
+        write
+            Whether the layer is to be written; not after the user changed it.
+        """
+        moment, layers = self._offer.moment, self._offer.prompts
+        if layers is None:
+            return
+        after = replace(moment, prompts=replace(moment.prompts, found=found))
+        pending = self._lane.busy("decode")
+        if step:
+            self._offer.push(after, commit)
+            self._offer.moment = after
+        else:
+            self._offer.amend(after)
+        self._state.boxes = len(found)
+        if write:
+            layers.write(after.prompts)
+        if pending:
+            # the answer under way is for the moment before
+            self._decode()
+
     def clear(self) -> None:
         """Drop the mask on offer and its prompts; undo brings them back."""
         moment, prompts = self._offer.moment, self._offer.prompts
@@ -100,7 +147,8 @@ class Annotator:
             return
         self._lane.cancel("decode")
         shown = self.encoding.current.shown if self.encoding.current else None
-        after = Moment(prompts.cleared(shown) if shown else self._no_prompts(), self._offer.slice_key)
+        bare = replace(self._no_prompts(), found=moment.prompts.found)
+        after = Moment(prompts.cleared(shown) if shown else bare, self._offer.slice_key)
         self._offer.push(after)
         self._restore(after)
 
@@ -189,6 +237,7 @@ class Annotator:
         self._watcher.follow(None)
         self.image = None
         prompts = self._offer.close()
+        self._state.boxes = 0
         if prompts is not None:
             prompts.close()
         self._state.phase = "idle"
@@ -228,6 +277,10 @@ class Annotator:
         new = prompts.read()
         if new.same(before.prompts):
             return
+        if new.same_prompts(before.prompts):
+            # boxes that words found: the object being made stays as it is
+            self.propose(new.found, step=True, write=False)
+            return
         grows = new.extends(before.prompts) and before.slice_key == self._offer.slice_key
         feed = (before.logits if before.candidates is not None else before.feed) if grows else None
         after = Moment(new, self._offer.slice_key, None, 0, feed, before.editing)
@@ -252,6 +305,7 @@ class Annotator:
     def _restore(self, moment: Moment) -> None:
         """Make the layers and the mask on offer those of `moment`."""
         self._offer.moment = moment
+        self._state.boxes = len(moment.prompts.found)
         if self._offer.prompts is not None:
             fits = self.image is not None and moment.prompts.points.shape[1] == self.image.ndim
             self._offer.prompts.write(moment.prompts if fits else self._no_prompts())

@@ -35,7 +35,7 @@ CPU_WAITS = {
 """How long one image takes on a CPU, by catalog name or architecture; models that take a second or two are left out."""
 
 
-def model_choices(task: Literal["segment", "depth"]) -> tuple[ModelChoice, ...]:
+def model_choices(task: Literal["segment", "depth", "text"]) -> tuple[ModelChoice, ...]:
     """Return the models for a task, those that ship with the package first."""
     choices = []
     for entry in catalog.entries(task):

@@ -68,7 +68,7 @@ class Encoding:
     def request(self, image: Image, source: PlaneSource, model: str, done: Callable[[], None]) -> None:
         """Encode a plane on the lane and make it `current`; a newer request makes this one void."""
         self.current, self._wanted, self.model = None, source.shown, model
-        self._lane.cancel("everything")
+        self._lane.cancel("everything", "words")
         self._state.phase = "busy"
         self._state.task, self._state.progress = f"loading {model}", 0.0
 
@@ -90,7 +90,7 @@ class Encoding:
 
     def drop(self) -> None:
         """Forget the current plane and any request under way."""
-        self._lane.cancel("embed", "everything")
+        self._lane.cancel("embed", "everything", "words")
         self.current = self._wanted = None
 
     @property

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from napari.components import ViewerModel
 from napari.layers import Labels
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_samdepth.core.maskset import MaskSet
 from napari_samdepth.models.everything import Search, propose
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
+from napari_samdepth.session.found import add_features, at_full_size, full_plane
+from napari_samdepth.session.geometry import LayerError, shown_plane
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import placement, spatial_shape, write_features
+from napari_samdepth.session.layers import placement, spatial_shape
 from napari_samdepth.session.state import SessionState
 
 FLOOR = 0.3
@@ -123,25 +121,19 @@ class Everything:
         encoded, kept = self._encoded, self.kept
         if shown_plane(encoded.image, self._viewer.dims).slice_key != encoded.shown.slice_key:
             raise LayerError("These masks were found in another slice; go back to it to add them, or discard them.")
-        first = self._annotator.masks.write_many(self._on_plane(kept.labels()), encoded.image, self._annotator.commit)
+        labels = at_full_size(kept.labels(), encoded, self._viewer.dims)
+        first = self._annotator.masks.write_many(labels, encoded.image, self._annotator.commit)
         layer = self._annotator.masks.layer
         if first is None or layer is None:
             return 0
         parents = kept.parents()
-        numbers = np.arange(first, first + len(kept))
         scores = kept.scores[kept.by_area]
-        table = pd.DataFrame(
-            {
-                "index": numbers,
-                "parent": np.where(parents > 0, parents + first - 1, 0),
-                "predicted_iou": scores[:, 0],
-                "stability_score": scores[:, 1],
-            }
-        )
-        old = layer.features
-        if "index" in old.columns:
-            table = pd.concat([old[~old["index"].isin(numbers)], table], ignore_index=True)
-        write_features(layer, table)
+        told = {
+            "parent": np.where(parents > 0, parents + first - 1, 0),
+            "predicted_iou": scores[:, 0],
+            "stability_score": scores[:, 1],
+        }
+        add_features(layer, np.arange(first, first + len(kept)), told)
         self.discard()
         return len(kept)
 
@@ -175,22 +167,5 @@ class Everything:
             self._viewer.add_layer(layer)
             if selected is not None:
                 self._viewer.layers.selection.active = selected
-        _full(encoded).take(self.layer.data)[...] = self._on_plane(labels)
+        full_plane(encoded).take(self.layer.data)[...] = at_full_size(labels, encoded, self._viewer.dims)
         self.layer.refresh()
-
-    def _on_plane(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return labels of the encoded plane at the image's full resolution (nearest neighbour)."""
-        encoded = self._encoded
-        assert encoded is not None
-        if encoded.shown.level == 0:
-            return labels
-        full = _full(encoded)
-        matrix = plane_affine(encoded.image, full, encoded.image, encoded.shown, self._viewer.dims)
-        moved = ndimage.affine_transform(labels, matrix[:, :2], offset=matrix[:, 2], output_shape=full.shape, order=0)
-        return np.asarray(moved, dtype=np.int32)
-
-
-def _full(encoded: Encoded) -> Shown:
-    """Return the encoded plane at the image's full resolution."""
-    shown, size = encoded.shown, spatial_shape(encoded.image)
-    return replace(shown, shape=(size[shown.rows_axis], size[shown.cols_axis]), step=(1.0, 1.0), level=0)

@@ -13,6 +13,36 @@ from napari_samdepth.core.labelling import LabelPatch
 
 
 @dataclass(frozen=True, eq=False)
+class FoundBox:
+    """A box that words found, or that was drawn beside such.
+
+    Attributes
+    ----------
+    corners
+        (4, ndim): the corners of a rectangle in data pixels of the Shapes layer.
+    name
+        The phrase that found it.
+    score
+        How sure the detector was, NaN for one drawn by hand.
+    number
+        Which of the detections it came from, -1 for one drawn by hand.
+    """
+
+    corners: NDArray[np.float64]
+    name: str
+    score: float
+    number: int
+
+    def same(self, other: FoundBox) -> bool:
+        """Whether both are the same box of the same object."""
+        return (
+            (self.number, self.name) == (other.number, other.name)
+            and self.corners.shape == other.corners.shape
+            and np.allclose(self.corners, other.corners, atol=1e-3)
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class PromptState:
     """What the prompt layers hold.
 
@@ -24,19 +54,30 @@ class PromptState:
         (n,) int64, 1 foreground, 0 background.
     boxes
         Each (4, ndim): the corners of a rectangle in data pixels of the Shapes layer.
+    found
+        Boxes of several objects, for masks to be made of; they are no prompts of the object being made.
     """
 
     points: NDArray[np.float64]
     labels: NDArray[np.int64]
     boxes: tuple[NDArray[np.float64], ...] = ()
+    found: tuple[FoundBox, ...] = ()
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing in the layers."""
+        """Whether there is no prompt in the layers."""
         return len(self.points) == 0 and not self.boxes
 
     def same(self, other: PromptState) -> bool:
-        """Whether both hold the same prompts."""
+        """Whether both hold the same."""
+        return (
+            self.same_prompts(other)
+            and len(self.found) == len(other.found)
+            and all(a.same(b) for a, b in zip(self.found, other.found, strict=True))
+        )
+
+    def same_prompts(self, other: PromptState) -> bool:
+        """Whether both hold the same prompts, whatever words found."""
         return (
             np.array_equal(self.points, other.points)
             and np.array_equal(self.labels, other.labels)
@@ -48,7 +89,7 @@ class PromptState:
         """Whether this is `earlier` with more points and the same box, so that its mask may be refined."""
         count = len(earlier.points)
         head = PromptState(self.points[:count], self.labels[:count], self.boxes)
-        return len(self.points) > count and head.same(earlier)
+        return len(self.points) > count and head.same_prompts(earlier)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Layer, Points, Shapes
+from napari.layers import Image, Layer, Points
 from numpy.typing import NDArray
 
 from napari_samdepth.core.prompts import Prompts
+from napari_samdepth.session.box_layer import BoxLayer
 from napari_samdepth.session.geometry import Shown, points_to_plane
 from napari_samdepth.session.history import PromptState
 from napari_samdepth.session.layers import new_preview, placement, spatial_shape
@@ -57,14 +58,8 @@ class PromptLayers:
         self._background = False
         self._lent = points is not None
         self.points = self._new_points(image) if points is None else _prepared(points)
-        self.boxes = Shapes(
-            ndim=image.ndim,
-            name="SAM boxes",
-            face_color="transparent",
-            edge_color="#f1c40f",
-            edge_width=self._width(),
-            **placement(image),
-        )
+        self._box_layer = BoxLayer(image)
+        self.boxes = self._box_layer.layer
         self.preview = new_preview(image)
 
     @property
@@ -115,8 +110,7 @@ class PromptLayers:
     def read(self) -> PromptState:
         """Return what the layers hold."""
         kinds = np.asarray(self.points.features[FEATURE] == FOREGROUND, dtype=np.int64)
-        boxes = tuple(np.array(data, dtype=np.float64) for data in self.boxes.data)
-        return PromptState(np.array(self.points.data, dtype=np.float64), kinds, boxes)
+        return PromptState(np.array(self.points.data, dtype=np.float64), kinds, *self._box_layer.read())
 
     def write(self, state: PromptState) -> None:
         """Make the layers hold `state`, without telling of a change."""
@@ -128,28 +122,36 @@ class PromptLayers:
                 features[FEATURE] = [FOREGROUND if kind else BACKGROUND for kind in state.labels]
                 self.points.features = features
                 self.points.refresh_colors()
-            self._write_boxes(state.boxes)
+            self._box_layer.write(state.boxes, state.found)
             self._set_default(self._background)
 
     def cleared(self, shown: Shown) -> PromptState:
         """Return the layers' content without what lies in the shown slice."""
         state = self.read()
         _, inside = self._in_plane(state.points, self.points, shown)
-        boxes = tuple(box for box in state.boxes if not self._in_plane(box, self.boxes, shown)[1].all())
-        return PromptState(state.points[~inside], state.labels[~inside], boxes)
+        boxes = tuple(box for box in state.boxes if self.box_in_plane(box, shown) is None)
+        return PromptState(state.points[~inside], state.labels[~inside], boxes, state.found)
 
     def prompts(self, state: PromptState, shown: Shown, feed: NDArray[np.float32] | None) -> Prompts | None:
         """Return what `state` asks for in the shown slice of the image, None if nothing."""
         points, inside = self._in_plane(state.points, self.points, shown)
         box = None
         for corners in state.boxes:
-            mapped, within = self._in_plane(corners, self.boxes, shown)
-            if within.all():
-                low, high = mapped.min(axis=0), mapped.max(axis=0)
-                box = (*low, *high) if (high > low).all() else box
+            box = self.box_in_plane(corners, shown) or box
         if not inside.any() and box is None and feed is None:
             return None
         return Prompts(points[inside], state.labels[inside], box, feed)
+
+    def box_in_plane(self, corners: NDArray[np.float64], shown: Shown) -> tuple[float, float, float, float] | None:
+        """Return a box of the box layer as (row_min, col_min, row_max, col_max) in plane pixels of the image.
+
+        None where it lies in another slice, or has no width or height.
+        """
+        mapped, within = self._in_plane(corners, self.boxes, shown)
+        low, high = mapped.min(axis=0), mapped.max(axis=0)
+        if not within.all() or not (high > low).all():
+            return None
+        return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
     def _in_plane(
         self, points: NDArray[np.float64], layer: Layer, shown: Shown
@@ -172,17 +174,6 @@ class PromptLayers:
             **placement(image),
         )
 
-    def _width(self) -> float:
-        return max(max(spatial_shape(self._image)[-2:]) / 250, 1.0)
-
-    def _write_boxes(self, boxes: tuple[NDArray[np.float64], ...]) -> None:
-        if self.boxes.nshapes:
-            self.boxes.selected_data = set(range(self.boxes.nshapes))
-            self.boxes.remove_selected()
-        if boxes:
-            self.boxes.add_rectangles(list(boxes))
-            self.boxes.selected_data = set()
-
     def _set_default(self, background: bool) -> None:
         kind = BACKGROUND if background else FOREGROUND
         with self._silence():
@@ -201,15 +192,10 @@ class PromptLayers:
     def _on_data(self, event: Any) -> None:
         if self._quiet or str(getattr(event.action, "value", event.action)) not in SETTLED:
             return
-        if event.source is self.boxes and self.boxes.nshapes > 1:
-            self._keep_last_box()
+        if event.source is self.boxes:
+            with self._silence():
+                self._box_layer.settle()
         self._on_change()
-
-    def _keep_last_box(self) -> None:
-        """One box at a time: a new one replaces the one before."""
-        with self._silence():
-            self.boxes.selected_data = set(range(self.boxes.nshapes - 1))
-            self.boxes.remove_selected()
 
     @contextmanager
     def _silence(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import pandas as pd
 from napari.components import ViewerModel
@@ -20,17 +20,22 @@ from napari_samdepth.session.jobs import Lane, Progress
 from napari_samdepth.session.layers import read_plane
 from napari_samdepth.session.masks import MaskLayer
 from napari_samdepth.session.state import SessionState
+from napari_samdepth.session.words import Words
 from napari_samdepth.storage.export import write_table
 
-_SESSIONS: WeakKeyDictionary[ViewerModel, AnnotationSession] = WeakKeyDictionary()
+_SESSIONS: WeakKeyDictionary[ViewerModel, ref[AnnotationSession]] = WeakKeyDictionary()
+"""Both sides are weak: a session holds its viewer, and so would keep it alive from here; the viewer holds the session."""
 
 
 def session_of(viewer: ViewerModel) -> AnnotationSession:
-    """Return the viewer's one AnnotationSession, made on first use."""
+    """Return the viewer's one AnnotationSession, made on first use and kept as long as the viewer."""
     real: ViewerModel = _real(viewer)
-    if real not in _SESSIONS:
-        _SESSIONS[real] = AnnotationSession(real)
-    return _SESSIONS[real]
+    known = _SESSIONS.get(real)
+    session = known() if known is not None else None
+    if session is None:
+        session = AnnotationSession(real)
+        _SESSIONS[real] = ref(session)
+    return session
 
 
 class AnnotationSession:
@@ -49,6 +54,8 @@ class AnnotationSession:
         The depth layers.
     everything
         The search for all masks of the picture.
+    words
+        The search for what words name.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -59,8 +66,11 @@ class AnnotationSession:
         self.depths = Depths(viewer, self.lane, self.state, self._fail)
         self._annotator = Annotator(viewer, self.lane, self.state, self.depths)
         self.everything = Everything(viewer, self.lane, self.state, self._annotator)
+        self.words = Words(viewer, self.lane, self.state, self._annotator)
         self.depths.changed = self._annotator.read_live
-        viewer.layers.events.removed.connect(self._on_layer_removed)
+        # napari holds methods weakly and other functions strongly: this one keeps the session as long as the viewer
+        self._on_removed = lambda event: self._on_layer_removed(event)
+        viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.renamed.connect(self._on_layer_renamed)
 
     @property
@@ -132,7 +142,7 @@ class AnnotationSession:
 
     def cancel(self) -> None:
         """Cancel what is running, and drop the mask on offer with its prompts."""
-        if self.lane.busy("embed", "depth", "everything"):
+        if self.lane.busy("embed", "depth", "everything", "words"):
             self.stop()
         self.clear()
 
@@ -251,7 +261,7 @@ class AnnotationSession:
         self.lane.close()
         self.everything.discard()
         self._annotator.close()
-        self._viewer.layers.events.removed.disconnect(self._on_layer_removed)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.layers.events.renamed.disconnect(self._on_layer_renamed)
         _SESSIONS.pop(self._viewer, None)
 

@@ -40,6 +40,10 @@ class SessionState:
         Whether there is a step to undo or redo.
     found, kept
         Masks of the whole-image search, and how many of them pass the thresholds.
+    boxes
+        Boxes in `SAM boxes` that words found and masks are to be made of.
+    words_found
+        Objects that words found at any score.
     depth_layer
         Name of the depth layer that readouts use, "" if there is none.
     depth_text
@@ -67,6 +71,8 @@ class SessionState:
     can_redo: bool = False
     found: int = 0
     kept: int = 0
+    boxes: int = 0
+    words_found: int = 0
     depth_layer: str = ""
     depth_text: str = ""
 

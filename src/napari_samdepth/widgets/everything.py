@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from magicgui.widgets import FloatSlider, SpinBox
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_samdepth.session.session import AnnotationSession
-from napari_samdepth.widgets.parts import Dock, button, enable, form, row
+from napari_samdepth.widgets.parts import Dock, Fold, button, enable, form, row
 
 BUILTIN_THRESHOLDS = (0.7, 0.7)
 SAM_THRESHOLDS = (0.88, 0.95)
 """Predicted IoU and stability that the sliders start from: the small model is less sure of itself."""
 
 
-class EverythingFold(QCollapsible):
+class EverythingFold(Fold):
     """Controls of the whole-image search; folded away until wanted."""
 
     def __init__(self, dock: Dock) -> None:
         """Build the fold for the Segment dock."""
-        super().__init__("Everything")
-        self.toggleButton().setToolTip("Search the whole picture for masks, and add those that are good as labels.")
+        super().__init__("Everything", "Search the whole picture for masks, and add those that are good as labels.")
         self._dock = dock
         self._session: AnnotationSession = dock.session
         self._model = ""

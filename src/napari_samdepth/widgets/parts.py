@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_samdepth.session.session import AnnotationSession, session_of
 
@@ -39,14 +40,24 @@ class Bridge(QObject):
     def __init__(self, session: AnnotationSession) -> None:
         """Deliver for `session` until `release`."""
         super().__init__()
-        self._session = session
+        self._session: AnnotationSession | None = session
         self.ready.connect(session.deliver)
         self._wake = self.ready.emit
         session.lane.add_listener(self._wake)
 
-    def release(self) -> None:
-        """Stop delivering."""
-        self._session.lane.remove_listener(self._wake)
+    def release(self) -> AnnotationSession | None:
+        """Stop delivering and let go of the session; return it, None where that was done before."""
+        session, self._session = self._session, None
+        if session is not None:
+            self.ready.disconnect(session.deliver)
+            session.lane.remove_listener(self._wake)
+        return session
+
+    def abandon(self) -> None:
+        """The dock was deleted without being closed, as a closing window does: nobody waits for what is running."""
+        session = self.release()
+        if session is not None:
+            session.lane.cancel()
 
 
 class Dock(QWidget):
@@ -57,7 +68,8 @@ class Dock(QWidget):
         super().__init__()
         self.viewer: ViewerModel = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.session = session_of(self.viewer)
-        self._bridge = Bridge(self.session)
+        self._bridge = bridge = Bridge(self.session)
+        self.destroyed.connect(lambda _dock: bridge.abandon())
         self._combos: list[LayerCombo] = []
         self._closed = False
         self.setMinimumWidth(300)
@@ -195,6 +207,20 @@ class ModelCombo(QComboBox):
         """The chosen model."""
         choice: ModelChoice = self.currentData()
         return choice
+
+
+class Fold(QCollapsible):
+    """Controls that are folded away until wanted."""
+
+    def __init__(self, title: str, tooltip: str) -> None:
+        """Begin folded, without room around."""
+        super().__init__(title)
+        self.toggleButton().setToolTip(tooltip)
+        layout = self.layout()
+        if layout is not None:
+            layout.setContentsMargins(0, 0, 0, 0)
+            layout.setSpacing(0)
+        self.content().setContentsMargins(0, 6, 0, 0)
 
 
 class ProgressRow(QWidget):

@@ -22,6 +22,7 @@ from napari_samdepth.widgets.parts import (
     plain_number,
     row,
 )
+from napari_samdepth.widgets.words import WordsFold
 
 MASKS_SHOWN = 3
 HELP = (
@@ -96,6 +97,7 @@ class SegmentWidget(Dock):
         what = f"refining label {state.editing}" if state.editing else f"next label {state.next_label}"
         self.next_label.setText(what)
         self.everything.refresh()
+        self.words.refresh()
 
     def release(self) -> None:
         """Let go of the viewer; keys and helper layers go away, labels stay."""
@@ -174,6 +176,8 @@ class SegmentWidget(Dock):
         column.addWidget(self.help)
         self.everything = EverythingFold(self)
         column.addWidget(self.everything)
+        self.words = WordsFold(self)
+        column.addWidget(self.words)
 
     def _mask_button(self, index: int) -> QPushButton:
         made = button("", "Show this mask; its score is the model's own estimate. Key: N", lambda: self._choose(index))

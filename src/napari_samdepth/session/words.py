@@ -1,0 +1,204 @@
+"""Words: boxes found on the lane, shown in `SAM boxes` to be edited, and made into labels in one step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from napari.components import ViewerModel
+from numpy.typing import NDArray
+
+from napari_samdepth.core.candidates import Patch
+from napari_samdepth.core.detections import Detections, painted
+from napari_samdepth.core.prompts import Prompts
+from napari_samdepth.models.loading import load_text_detector
+from napari_samdepth.models.protocols import Report, TextDetector
+from napari_samdepth.models.text import THRESHOLD, find_text
+from napari_samdepth.session.annotator import Annotator
+from napari_samdepth.session.encoding import Encoded
+from napari_samdepth.session.found import add_features, at_full_size
+from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.session.history import FoundBox
+from napari_samdepth.session.jobs import Lane
+from napari_samdepth.session.state import SessionState
+
+FLOOR = 0.05
+"""Score from which on a box is kept for the slider."""
+SAME_OBJECT = 0.8
+"""Boxes that overlap more than this (IoU) are one object, found by two phrases."""
+
+Mask = tuple[Patch, FoundBox, float]
+"""A mask, the box that it was made of, and the IoU that the segmenter foretells."""
+
+
+class Words:
+    """Finds what words name in the encoded plane; the user edits the boxes, the segmenter makes masks of them."""
+
+    def __init__(self, viewer: ViewerModel, lane: Lane, state: SessionState, annotator: Annotator) -> None:
+        """The session's parts."""
+        self._viewer = viewer
+        self._lane = lane
+        self._state = state
+        self._annotator = annotator
+        self._detectors: dict[str, TextDetector] = {}
+        self._found: Detections | None = None
+        self._encoded: Encoded | None = None
+        self._threshold = THRESHOLD
+        self._shown: set[int] = set()
+        self._dropped: set[int] = set()
+
+    def find(self, text: str, model: str = "grounding-dino-tiny") -> None:
+        """Look for what `text` names in the encoded plane, on the lane; the boxes come into `SAM boxes`.
+
+        Parameters
+        ----------
+        text
+            Phrases with a full stop after each: "nucleus. coin."
+        model
+            A catalog name, or a folder with Grounding DINO or SAM 3.
+
+        Raises
+        ------
+        LayerError
+            If nothing is encoded yet.
+        """
+        encoded = self._need_encoded()
+
+        def work(report: Report) -> Detections:
+            if model not in self._detectors:
+                self._detectors[model] = load_text_detector(model, report=report)
+            return find_text(self._detectors[model], encoded.rgb, text, FLOOR, report)
+
+        def done(found: Detections) -> None:
+            if self._annotator.encoding.current is not encoded:
+                return
+            self._found, self._encoded = found, encoded
+            self._shown, self._dropped = set(), set()
+            self._state.words_found = len(found)
+            self._propose(step=True, keep=[])
+            if not self._state.boxes:
+                self._state.say("Nothing was found; lower the score, or try other words.")
+
+        self._state.say("")
+        self._state.task, self._state.progress = "finding words", 0.0
+        self._lane.submit("words", work, done, self._annotator.fail)
+
+    def filter(self, threshold: float) -> None:
+        """Show the boxes scored above `threshold`, now and after the next search; no model runs.
+
+        Boxes that the user moved or drew stay, those that the user deleted stay away.
+        """
+        self._threshold = threshold
+        if self._found is None or self._annotator.encoding.current is not self._encoded:
+            return
+        boxes = [box for box, _ in self._annotator.found]
+        here = {box.number for box in boxes}
+        self._dropped = (self._dropped | (self._shown - here)) - here
+        self._propose(step=False, keep=[box for box in boxes if not self._as_found(box)])
+
+    def accept(self) -> None:
+        """Make masks of the boxes in `SAM boxes` on the lane and write them as labels, over none that are there.
+
+        Label names and scores go into the features. One step to undo.
+
+        Raises
+        ------
+        LayerError
+            If nothing is encoded, or no box is there.
+        """
+        encoded, boxes = self._need_encoded(), self._annotator.found
+        if not boxes:
+            raise LayerError("There is no box to make masks of; find words first.")
+        ready = self._found.patches if self._found is not None and self._encoded is encoded else None
+
+        def work(report: Report) -> list[Mask]:
+            masks = []
+            for at, (box, where) in enumerate(boxes):
+                report(at / len(boxes), f"making mask {at + 1} of {len(boxes)}")
+                if ready is not None and self._as_found(box):
+                    masks.append((ready[box.number], box, box.score))
+                else:
+                    candidates = encoded.segmenter.decode(encoded.embedding, Prompts(box=where))
+                    masks.append((candidates.patch(), box, float(candidates.scores[candidates.best])))
+            return masks
+
+        def done(masks: list[Mask]) -> None:
+            if self._annotator.encoding.current is not encoded:
+                return
+            try:
+                self._write(masks, encoded)
+            except LayerError as error:
+                self._annotator.fail(error)
+
+        self._state.say("")
+        self._state.task, self._state.progress = "making masks", 0.0
+        self._lane.submit("words", work, done, self._annotator.fail)
+
+    def discard(self) -> None:
+        """Take the boxes of the encoded slice away; undo brings them back."""
+        own = {id(box) for box, _ in self._annotator.found}
+        if own:
+            rest = tuple(box for box in self._annotator.all_found if id(box) not in own)
+            self._annotator.propose(rest, step=True)
+        self._found, self._state.words_found = None, 0
+
+    def _write(self, masks: list[Mask], encoded: Encoded) -> None:
+        labels = painted([patch for patch, _, _ in masks], encoded.shown.shape)
+        seen = np.unique(labels[labels > 0])
+        kept = [masks[number - 1] for number in seen]
+        numbered = np.searchsorted(seen, labels).astype(np.int32) + 1
+        labels = np.where(labels > 0, numbered, 0).astype(np.int32)
+        boxes = {id(box) for _, box, _ in masks}
+        rest = tuple(box for box in self._annotator.all_found if id(box) not in boxes)
+        first = self._annotator.masks.write_many(
+            at_full_size(labels, encoded, self._viewer.dims),
+            encoded.image,
+            lambda commit: self._annotator.propose(rest, step=True, commit=commit),
+        )
+        layer = self._annotator.masks.layer
+        if first is None or layer is None:
+            self._state.say("These masks add nothing: their pixels belong to other labels already.", problem=True)
+            return
+        told = {
+            "name": [box.name for _, box, _ in kept],
+            "word_score": [box.score for _, box, _ in kept],
+            "predicted_iou": [iou for _, _, iou in kept],
+        }
+        add_features(layer, np.arange(first, first + len(kept)), told)
+        self._found, self._state.words_found = None, 0
+        self._state.say(f"{len(kept)} masks were added as labels.")
+
+    def _propose(self, step: bool, keep: list[FoundBox]) -> None:
+        """Show what passes the threshold, beside boxes of other slices and those to be kept."""
+        found, encoded = self._found, self._encoded
+        assert found is not None
+        assert encoded is not None
+        own = {id(box) for box, _ in self._annotator.found}
+        elsewhere = [box for box in self._annotator.all_found if id(box) not in own]
+        edited = {box.number for box in keep}
+        numbers = [int(i) for i in found.above(self._threshold, SAME_OBJECT) if i not in self._dropped | edited]
+        self._shown = {*numbers, *(edited - {-1})}
+        fresh = [FoundBox(self._corners(i), found.names[i], float(found.scores[i]), i) for i in numbers]
+        self._annotator.propose((*elsewhere, *keep, *fresh), step=step)
+
+    def _as_found(self, box: FoundBox) -> bool:
+        """Whether a box still lies where the detector put it."""
+        found = self._found
+        if found is None or not 0 <= box.number < len(found):
+            return False
+        return box.same(replace(box, corners=self._corners(box.number)))
+
+    def _corners(self, number: int) -> NDArray[np.float64]:
+        """Return the corners (4, ndim) of a detection's box in data pixels of the image."""
+        assert self._found is not None
+        assert self._encoded is not None
+        # detections count from the first pixel's edge, layers from its centre
+        top, left, bottom, right = self._found.boxes[number] - 0.5
+        corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]])
+        return self._encoded.shown.to_data(corners)
+
+    def _need_encoded(self) -> Encoded:
+        encoded = self._annotator.encoding.current
+        if encoded is None:
+            raise LayerError("Press Start first: words are looked for in an encoded image.")
+        return encoded
