@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_samdepth.cli_many import add_many
 from napari_samdepth.cli_models import Parser, add_models, progress
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _add_demo(commands)
     _add_segment(commands)
+    add_many(commands, _picture)
     _add_depth(commands)
     _add_readout(commands)
     add_models(commands)

@@ -6,20 +6,22 @@ fits best, where transformers strings single word pieces together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.coords import box_from_xyxy
 from napari_samdepth.core.detections import Detections, detections, phrases
+from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.device import Device, choose_device, torch_module
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
-from napari_samdepth.models.protocols import ModelError, Report, TextDetector
+from napari_samdepth.models.protocols import Embedding, ModelError, Report, Segmenter, TextDetector
 
 D = TypeVar("D", bound=OnDevice)
 THRESHOLD = 0.25
@@ -56,6 +58,39 @@ def find_text(
         If `report` raises it.
     """
     return detector.detect(rgb, text, threshold, report)
+
+
+def segment_boxes(
+    segmenter: Segmenter,
+    embedding: Embedding,
+    boxes: Sequence[Sequence[float]] | NDArray[np.float64],
+    report: Report | None = None,
+) -> list[tuple[Patch, float]]:
+    """Return a mask of each box, kept inside the box that it can touch, and its predicted IoU.
+
+    Parameters
+    ----------
+    segmenter, embedding
+        Who makes the masks, of which image.
+    boxes
+        n times (row_min, col_min, row_max, col_max) in pixels, the first pixel's centre at 0. Those of `Detections`
+        count from its edge: take 0.5 off.
+    report
+        Told before each box how far it is.
+
+    Raises
+    ------
+    ModelError
+        If the embedding is another model's.
+    Cancelled
+        If `report` raises it.
+    """
+    tell, masks = report or silent, []
+    for at, box in enumerate(boxes):
+        tell(at / len(boxes), f"making mask {at + 1} of {len(boxes)}")
+        candidates = segmenter.decode(embedding, Prompts(box=box))
+        masks.append((candidates.patch(), float(candidates.scores[candidates.best])))
+    return masks
 
 
 def asked(text: str) -> tuple[str, ...]:

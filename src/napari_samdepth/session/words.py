@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.detections import Detections, painted
-from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.loading import load_text_detector
 from napari_samdepth.models.protocols import Report, TextDetector
-from napari_samdepth.models.text import THRESHOLD, find_text
+from napari_samdepth.models.text import THRESHOLD, find_text, segment_boxes
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
 from napari_samdepth.session.found import add_features, at_full_size
@@ -110,17 +109,15 @@ class Words:
         if not boxes:
             raise LayerError("There is no box to make masks of; find words first.")
         ready = self._found.patches if self._found is not None and self._encoded is encoded else None
+        there: dict[int, Mask] = {}
+        if ready is not None:
+            there = {id(box): (ready[box.number], box, box.score) for box, _ in boxes if self._as_found(box)}
 
         def work(report: Report) -> list[Mask]:
-            masks = []
-            for at, (box, where) in enumerate(boxes):
-                report(at / len(boxes), f"making mask {at + 1} of {len(boxes)}")
-                if ready is not None and self._as_found(box):
-                    masks.append((ready[box.number], box, box.score))
-                else:
-                    candidates = encoded.segmenter.decode(encoded.embedding, Prompts(box=where))
-                    masks.append((candidates.patch(), box, float(candidates.scores[candidates.best])))
-            return masks
+            made = [(box, where) for box, where in boxes if id(box) not in there]
+            answers = segment_boxes(encoded.segmenter, encoded.embedding, [where for _, where in made], report)
+            masks = {id(box): (patch, box, iou) for (box, _), (patch, iou) in zip(made, answers, strict=True)}
+            return [there.get(id(box)) or masks[id(box)] for box, _ in boxes]
 
         def done(masks: list[Mask]) -> None:
             if self._annotator.encoding.current is not encoded:

@@ -1,0 +1,120 @@
+"""The commands ``napari-samdepth everything`` and ``napari-samdepth words``: many masks of one image at once."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_samdepth.cli_models import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    Picture = Callable[[str], NDArray[np.uint8]]
+
+BUILTIN = (0.7, 0.7)
+SAM = (0.88, 0.95)
+"""Predicted IoU and stability asked for unless said otherwise: the small model is less sure of itself."""
+
+
+def add_many(commands: Any, picture: Picture) -> None:
+    """Add both commands to those of a parser; `picture` reads an image file as uint8 (H, W, 3)."""
+    everything = commands.add_parser("everything", help="all masks of an image: a labels TIFF")
+    everything.add_argument("--points-per-side", type=_count, default=32, help="clicks along a side of the grid (32)")
+    everything.add_argument("--crop-n-layers", type=_natural, default=0, help="layers of crops searched as well (0)")
+    everything.add_argument("--pred-iou-thresh", type=float, help="least predicted IoU (0.88; built-in 0.7)")
+    everything.add_argument("--stability-score-thresh", type=float, help="least stability (0.95; built-in 0.7)")
+    everything.add_argument("--min-area", type=_natural, default=0, help="least area in pixels (0)")
+    everything.set_defaults(run=_everything, picture=picture)
+    words = commands.add_parser("words", help="what words name in an image: a labels TIFF")
+    words.add_argument("text", metavar="TEXT", help="names with a full stop after each: 'nucleus. coin.'")
+    words.add_argument("--detector", default="grounding-dino-tiny", help="who finds boxes: a catalog name or a folder")
+    words.add_argument("--threshold", type=float, default=0.25, help="least score of a box (0.25)")
+    words.set_defaults(run=_words, picture=picture)
+    for command in (everything, words):
+        command.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
+        command.add_argument("--out", type=Path, required=True, help="the labels TIFF to write")
+        command.add_argument("--table", type=Path, help="a CSV to write with what is known of each label")
+        command.add_argument("--model", default="builtin", help="a catalog name or a SAM checkpoint (builtin)")
+        command.add_argument("--device", help="cpu, cuda or mps; the fastest there is if not given")
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    number = _natural(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected a whole number from 1 on, got '0'")
+    return number
+
+
+def _everything(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from napari_samdepth.models.everything import segment_everything
+    from napari_samdepth.models.loading import load_segmenter
+
+    rgb = options.picture(options.image)
+    segmenter = load_segmenter(options.model, options.device, progress(), download=False)
+    iou, stability = BUILTIN if segmenter.name == "builtin" else SAM
+    found = segment_everything(
+        segmenter,
+        segmenter.encode(rgb),
+        points_per_side=options.points_per_side,
+        crop_n_layers=options.crop_n_layers,
+        crop_n_points_downscale_factor=2,
+        pred_iou_thresh=iou if options.pred_iou_thresh is None else options.pred_iou_thresh,
+        stability_score_thresh=stability if options.stability_score_thresh is None else options.stability_score_thresh,
+        rgb=rgb if options.crop_n_layers else None,
+        report=progress(),
+    )
+    found = found.filtered(0.0, 0.0, 1.0, 1.0, min_area=options.min_area)
+    scores = found.scores[found.by_area]
+    told = {"parent": found.parents(), "predicted_iou": scores[:, 0], "stability_score": scores[:, 1]}
+    return _write(options, found.labels(), pd.DataFrame(told))
+
+
+def _words(options: argparse.Namespace) -> int:
+    import numpy as np
+    import pandas as pd
+
+    from napari_samdepth.core.detections import painted
+    from napari_samdepth.models.loading import load_segmenter, load_text_detector
+    from napari_samdepth.models.text import find_text, segment_boxes
+
+    rgb = options.picture(options.image)
+    detector = load_text_detector(options.detector, options.device, progress(), download=False)
+    found = find_text(detector, rgb, options.text, options.threshold, progress())
+    if not len(found):
+        raise ValueError(f"Nothing was found above a score of {options.threshold:g}; lower --threshold or say it anew.")
+    if found.patches is not None:
+        patches, iou = list(found.patches), [float("nan")] * len(found)
+    else:
+        segmenter = load_segmenter(options.model, options.device, progress(), download=False)
+        masks = segment_boxes(segmenter, segmenter.encode(rgb), found.boxes - 0.5, progress())
+        patches, iou = [patch for patch, _ in masks], [score for _, score in masks]
+    labels = painted(patches, found.image_shape)
+    told = pd.DataFrame({"name": found.names, "word_score": found.scores, "predicted_iou": iou})
+    return _write(options, labels, told[np.isin(np.arange(1, len(told) + 1), labels)])
+
+
+def _write(options: argparse.Namespace, labels: NDArray[np.int32], table: pd.DataFrame) -> int:
+    """Write labels and table; row i of the table tells of label i + 1."""
+    from napari_samdepth.storage.export import write_labels, write_table
+
+    write_labels(options.out, labels)
+    if options.table is not None:
+        table.index = table.index + 1
+        table.index.name = "label"
+        write_table(options.table, table)
+    print(f"{options.out}: {len(table)} masks")
+    return 0
