@@ -12,7 +12,7 @@ from napari.layers import Image, Layer, Points
 
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoding
-from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.session.geometry import LayerError, show_plane
 from napari_samdepth.session.history import Commit, FoundBox, Moment, PromptState, Step
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource, read_plane
@@ -321,6 +321,8 @@ class Annotator:
             return
         self._offer.accept_when_decoded = False
         self._lane.cancel("decode")
+        if step.place is not None and step.place.layer in self._viewer.layers:
+            show_plane(step.place.layer, step.place.shown, self._viewer)
         self._state.say("")
         if step.commit is not None and not self.masks.replay(step.commit, backwards):
             self._state.say("That label was changed or removed since, so its pixels stay as they are.", problem=True)

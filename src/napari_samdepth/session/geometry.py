@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -196,10 +196,24 @@ def go_to_plane(labels: Labels, plane: int, viewer: ViewerModel) -> None:
     shown = shown_plane(labels, viewer.dims)
     axis = stack_axis(shown)
     if axis is not None:
-        at = np.zeros(labels.ndim)
-        at[axis] = plane
-        world = axis + viewer.dims.ndim - labels.ndim
-        viewer.dims.set_point(world, float(np.asarray(labels.data_to_world(at))[axis]))
+        show_plane(labels, replace(shown, point=(*shown.point[:axis], plane, *shown.point[axis + 1 :])), viewer)
+
+
+def show_plane(layer: Image | Labels, shown: Shown, viewer: ViewerModel) -> None:
+    """Move the viewer's sliders, and turn its axes, so that it shows this plane of a layer."""
+    dims = viewer.dims
+    try:
+        if shown_plane(layer, dims).slice_key == shown.slice_key:
+            return
+    except LayerError:
+        pass
+    extra = dims.ndim - layer.ndim
+    plane = (shown.rows_axis + extra, shown.cols_axis + extra)
+    if dims.ndisplay == len(plane) and tuple(dims.displayed) != plane:
+        dims.order = (*(axis for axis in dims.order if axis not in plane), *plane)
+    world = np.asarray(layer.data_to_world(np.asarray(shown.point, dtype=np.float64)), dtype=np.float64)
+    others = [axis for axis in range(extra, dims.ndim) if axis not in plane]
+    dims.set_point(others, [float(world[axis - extra]) for axis in others])
 
 
 def stack_axis(shown: Shown) -> int | None:

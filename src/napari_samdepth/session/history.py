@@ -135,12 +135,21 @@ class Commit:
 
 
 @dataclass(frozen=True, eq=False)
+class Place:
+    """Where something was done: a layer, and the plane of it that was shown."""
+
+    layer: Any
+    shown: Any
+
+
+@dataclass(frozen=True, eq=False)
 class Step:
-    """One thing the user did, from `before` to `after`, with the labels it wrote."""
+    """One thing the user did, from `before` to `after`, with the labels it wrote and the place where it was done."""
 
     before: Moment
     after: Moment
     commit: Commit | None = None
+    place: Place | None = None
 
 
 @dataclass
@@ -196,7 +205,7 @@ class History:
 
     def keep_commits(self, nothing: Moment) -> None:
         """Keep only what wrote labels, with `nothing` before and after: the prompts' layers are gone."""
-        self._undo = [Step(nothing, nothing, step.commit) for step in self._undo if step.commit is not None]
+        self._undo = [Step(nothing, nothing, step.commit, step.place) for step in self._undo if step.commit is not None]
         self._redo = []
 
 

@@ -15,8 +15,8 @@ from napari_samdepth.core.readout import mask_readout
 from napari_samdepth.core.resample import mask_to_logits
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoded, Encoding
-from napari_samdepth.session.geometry import LayerError
-from napari_samdepth.session.history import Commit, History, Moment, PromptState, Step
+from napari_samdepth.session.geometry import LayerError, shown_plane
+from napari_samdepth.session.history import Commit, History, Moment, Place, PromptState, Step
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PreviewWriter
 from napari_samdepth.session.masks import MaskLayer
@@ -90,7 +90,7 @@ class Offer:
 
     def push(self, after: Moment, commit: Commit | None = None) -> None:
         """The user did something that leads to `after`, and wrote `commit`."""
-        self.history.push(Step(self.moment, after, commit))
+        self.history.push(Step(self.moment, after, commit, self._place(commit)))
         self.show_history()
 
     def amend(self, new: Moment) -> Moment:
@@ -172,6 +172,17 @@ class Offer:
         """Other depth is in use: read the mask on offer against it."""
         if self.moment.candidates is not None:
             self.show(self.moment)
+
+    def _place(self, commit: Commit | None) -> Place | None:
+        """Return where the user is at work, None where no plane is shown."""
+        if commit is not None:
+            return Place(commit.layer, commit.shown)
+        if self.prompts is None:
+            return None
+        try:
+            return Place(self.prompts.image, shown_plane(self.prompts.image, self._viewer.dims))
+        except LayerError:
+            return None
 
     def _label_of(self, moment: Moment, encoded: Encoded) -> Patch | None:
         """Return the mask of the label being refined where a decode has to start from it, None otherwise."""

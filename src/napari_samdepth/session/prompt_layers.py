@@ -51,7 +51,7 @@ class PromptLayers:
             A layer of the user's to click in; None makes one.
         """
         self._viewer = viewer
-        self._image = image
+        self.image = image
         self._on_change = on_change
         self._keys = keys
         self._quiet = False
@@ -156,7 +156,7 @@ class PromptLayers:
     def _in_plane(
         self, points: NDArray[np.float64], layer: Layer, shown: Shown
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        return points_to_plane(points, layer, self._image, shown, self._viewer.dims)
+        return points_to_plane(points, layer, self.image, shown, self._viewer.dims)
 
     def _new_points(self, image: Image) -> Points:
         size = max(spatial_shape(image)[-2:]) / 60

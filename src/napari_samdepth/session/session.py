@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -24,7 +25,7 @@ from napari_samdepth.session.words import Words
 from napari_samdepth.storage.export import write_table
 
 _SESSIONS: WeakKeyDictionary[ViewerModel, ref[AnnotationSession]] = WeakKeyDictionary()
-"""Both sides are weak: a session holds its viewer, and so would keep it alive from here; the viewer holds the session."""
+"""Both sides are weak: a session holds its viewer and would keep it alive from here; the viewer holds the session."""
 
 
 def session_of(viewer: ViewerModel) -> AnnotationSession:
@@ -68,8 +69,8 @@ class AnnotationSession:
         self.everything = Everything(viewer, self.lane, self.state, self._annotator)
         self.words = Words(viewer, self.lane, self.state, self._annotator)
         self.depths.changed = self._annotator.read_live
-        # napari holds methods weakly and other functions strongly: this one keeps the session as long as the viewer
-        self._on_removed = lambda event: self._on_layer_removed(event)
+        # napari holds methods weakly and other callables strongly: this one keeps the session as long as the viewer
+        self._on_removed = partial(self._on_layer_removed)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.events.renamed.connect(self._on_layer_renamed)
 
