@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Shapes
+from skimage import data
 
 from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.session import AnnotationSession
@@ -74,9 +75,9 @@ def test_boxes_can_be_moved_deleted_and_drawn_before_masks_are_made(
     layer.remove_selected()
     assert started.state.boxes == count - 1
     moved = layer.features["number"].iloc[0]
-    data = [np.array(corners) for corners in layer.data]
-    data[0] = np.array([[30, 30], [30, 70], [75, 70], [75, 30]], dtype=float)
-    layer.data = data
+    corners = [np.array(box) for box in layer.data]
+    corners[0] = np.array([[30, 30], [30, 70], [75, 70], [75, 30]], dtype=float)
+    layer.data = corners
     drawn = np.array([[100, 100], [100, 140], [140, 140], [140, 100]], dtype=float)
     layer.add_rectangles([drawn])
     assert started.state.boxes == count
@@ -84,7 +85,7 @@ def test_boxes_can_be_moved_deleted_and_drawn_before_masks_are_made(
     numbers = layer.features["number"].tolist()
     assert gone not in numbers
     assert numbers.count(-1) == numbers.count(moved) == 1
-    np.testing.assert_allclose(layer.data[numbers.index(moved)], data[0])
+    np.testing.assert_allclose(layer.data[numbers.index(moved)], corners[0])
     np.testing.assert_allclose(layer.data[numbers.index(-1)], drawn)
     started.undo()
     assert started.state.boxes == count - 1
@@ -146,6 +147,45 @@ def test_sam3_brings_masks_of_its_own_and_edited_boxes_are_segmented(
     assert started.wait(WAIT)
     assert (masks.data > 0).any()
     assert not np.array_equal(masks.data > 0, own)
+
+
+def test_names_stand_in_the_readout_and_stay_in_the_features(
+    started: AnnotationSession, viewer_model: ViewerModel, dino: str
+) -> None:
+    started.add_depth()
+    _found(started, viewer_model, dino, 0.97)
+    started.words.accept()
+    assert started.wait(WAIT)
+    masks = viewer_model.layers["SAM masks"]
+    names = masks.features.set_index("index")["name"]
+    table = started.readout()
+    assert len(table) > 0
+    assert (table["name"] == names.reindex(table.index)).all()
+    assert {"name", "word_score", "nearness"} <= set(masks.features.columns)
+
+
+def test_boxes_belong_to_their_slice(session: AnnotationSession, viewer_model: ViewerModel, dino: str) -> None:
+    stack = np.stack([data.coins()[:200, :200], data.coins()[-200:, -200:]])
+    image = viewer_model.add_image(stack, name="stack", scale=(2.0, 0.5, 0.5))
+    viewer_model.dims.set_current_step(0, 1)
+    session.start(image)
+    assert session.wait(WAIT)
+    layer = _found(session, viewer_model, dino, 0.9)
+    assert all((corners[:, 0] == 1).all() for corners in layer.data)
+    count = layer.nshapes
+    viewer_model.dims.set_current_step(0, 0)
+    assert session.wait(WAIT)
+    with pytest.raises(LayerError, match="no box"):
+        session.words.accept()
+    session.words.filter(0.99)
+    assert layer.nshapes == count
+    viewer_model.dims.set_current_step(0, 1)
+    assert session.wait(WAIT)
+    session.words.accept()
+    assert session.wait(WAIT)
+    masks = viewer_model.layers["SAM masks"].data
+    assert masks[1].any()
+    assert not masks[0].any()
 
 
 def test_clicks_go_on_beside_the_boxes(started: AnnotationSession, viewer_model: ViewerModel, dino: str) -> None:

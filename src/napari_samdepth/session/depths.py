@@ -151,7 +151,7 @@ class Depths:
             table = depth_readout(np.stack([np.take(labels.data, at, axis) for at in planes]), list(planes.values()))
             table["slice"] = np.array(list(planes))[table["slice"]]
             write_features(labels, for_features(table, shown.point[axis]))
-        return table
+        return _named(table, labels)
 
     def _stack(self, known: DepthLayer, labels: Labels, shown: Shown) -> tuple[int, dict[int, DepthMap]] | None:
         """Return the axis of a stack and its planes that have depth; None where only the shown plane is to be read."""
@@ -200,3 +200,12 @@ class Depths:
         self._state.depth_layer = known.layer.name
         self._state.depth_text = known.text
         self.changed()
+
+
+def _named(table: pd.DataFrame, labels: Labels) -> pd.DataFrame:
+    """Return a readout with the names that words gave to labels, where the layer holds such."""
+    features = labels.features
+    if "name" not in features.columns or "index" not in features.columns:
+        return table
+    names = features.drop_duplicates("index").set_index("index")["name"]
+    return table.assign(name=names.reindex(table.index).fillna("").to_numpy())

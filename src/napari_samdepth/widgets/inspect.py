@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QHeaderView, QLabel, 
 
 from napari_samdepth.widgets.parts import Dock, Message, button, enable, form, plain_number, row
 
-FIRST = ("slice", "area", "nearness", "spread", "in_front_of", "rank")
+FIRST = ("slice", "name", "area", "nearness", "spread", "in_front_of", "rank")
 """Columns shown first; the others follow, as in the readout."""
 REFRESH_MS = 300
 
@@ -74,7 +74,7 @@ class InspectWidget(Dock):
         self.depth_name.setWordWrap(True)
         self.column.addLayout(form([("Labels", self.labels), ("Depth", self.depth_name)]))
         self.filter = QLineEdit()
-        self.filter.setPlaceholderText("filter, e.g. 12")
+        self.filter.setPlaceholderText("filter, e.g. 12 or coin")
         self.filter.setToolTip("Show only the rows with this text in one of their cells.")
         self.model = TableModel()
         self.proxy = QSortFilterProxyModel()
