@@ -40,6 +40,7 @@ def save_grounding_dino(folder: Path) -> Path:
     images = transformers.GroundingDinoImageProcessor(size={"shortest_edge": 128, "longest_edge": 192})
     tokenizer = transformers.BertTokenizer(vocab=_bert_vocabulary())
     transformers.GroundingDinoProcessor(images, tokenizer).save_pretrained(folder)
+    images.save_pretrained(folder)  # the hub has it in a file of its own
     return folder
 
 
