@@ -276,14 +276,25 @@ def _held(child: Patch, parent: Patch) -> int:
 
 
 def _encoded(patch: Patch, shape: tuple[int, int], encoding: Encoding) -> Any:
-    full = patch.full(shape)
     if encoding == "mask":
-        return full
-    flat = full.T.ravel()
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    counts = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
-    counts = [0, *counts] if flat[0] else counts
+        return patch.full(shape)
+    counts = _run_lengths(patch, shape)
     return {"size": list(shape), "counts": _compressed(counts) if encoding == "coco_rle" else counts}
+
+
+def _run_lengths(patch: Patch, shape: tuple[int, int]) -> list[int]:
+    """Return the lengths of runs outside and inside the mask in turn, down column after column, read in its box."""
+    padded = np.zeros((patch.mask.shape[1], patch.mask.shape[0] + 2), dtype=np.int8)
+    padded[:, 1:-1] = patch.mask.T
+    cols, steps = np.nonzero(np.diff(padded, axis=1))
+    ends = (cols + patch.origin[1]) * shape[0] + steps + patch.origin[0]
+    # a run that goes on at the top of the next column ends and begins at the same place
+    kept = np.ones(len(ends), dtype=bool)
+    joined = np.flatnonzero(ends[1:] == ends[:-1])
+    kept[joined] = kept[joined + 1] = False
+    marks = np.concatenate([[0], ends[kept], [shape[0] * shape[1]]])
+    counts: list[int] = np.diff(marks).tolist()
+    return counts if len(counts) == 1 or counts[-1] else counts[:-1]
 
 
 def _compressed(counts: list[int]) -> str:

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import MASK_THRESHOLD, Patch
+from napari_samdepth.core.enlarge import mask_in_box
 from napari_samdepth.core.maskset import FoundMask, MaskSet, non_maximum, without_small_regions
 from napari_samdepth.core.resample import Box, Frame, logits_in_box, positive_box
 from napari_samdepth.models.protocols import Embedding, ModelError, Report, Segmenter
@@ -25,6 +26,8 @@ BATCH = 4
 """Clicks decoded at once: on a CPU a click costs least in batches of one to four."""
 MARGIN = 0.06
 """By how much the stability of low-resolution logits may differ from that at image resolution."""
+LARGE = 1 << 15
+"""Pixels of a box from which three masks, of which only the edges are computed, cost less than one map of logits."""
 NEAR_EDGE = 20
 """Pixels from a crop's edge within which a mask counts as cut off."""
 
@@ -36,6 +39,16 @@ class PointDecoder(Protocol):
         self, embedding: Embedding, points: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], Frame]:
         """Return logits (n, 3, h, w), predicted IoU (n, 3) and the logits' frame for points (n, 2) (row, col)."""
+
+
+@runtime_checkable
+class SparingDecoder(Protocol):
+    """A segmenter that makes only those masks of many single clicks whose predicted IoU is high enough."""
+
+    def masks_above(
+        self, embedding: Embedding, points: NDArray[np.float64], threshold: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.intp], Frame]:
+        """Return logits (k, h, w), predicted IoU (k,), the click of each (k,) and the logits' frame."""
 
 
 @dataclass(frozen=True)
@@ -220,19 +233,29 @@ def _judged(
     search: Search,
 ) -> Iterator[FoundMask]:
     """Decode a batch of clicks (row, col in the crop) and yield the masks that pass, at image resolution."""
-    logits, scores, frame = seg.point_masks(view, points)
-    passes = scores > search.pred_iou_thresh
-    if search.stability_score_thresh > 0:
-        passes &= stability(logits, search.stability_score_offset) >= search.stability_score_thresh - MARGIN
-    for at, which in zip(*np.nonzero(passes), strict=True):
-        patch, stable = _exact(logits[at, which], frame, search.stability_score_offset)
+    logits, scores, clicks, frame = _promising(seg, view, points, search.pred_iou_thresh)
+    for low, score, click in zip(logits, scores, clicks, strict=True):
+        if stability(low, search.stability_score_offset) < search.stability_score_thresh - MARGIN:
+            continue
+        patch, stable = _exact(low, frame, search.stability_score_offset)
         if patch is None or stable < search.stability_score_thresh:
             continue
-        point = (float(points[at, 0]) + crop[0], float(points[at, 1]) + crop[1])
+        point = (float(points[click, 0]) + crop[0], float(points[click, 1]) + crop[1])
         moved = Patch(patch.mask, (patch.origin[0] + crop[0], patch.origin[1] + crop[1]))
-        found = FoundMask.pack(moved, float(scores[at, which]), stable, point, crop)
+        found = FoundMask.pack(moved, float(score), stable, point, crop)
         if found is not None and not _cut_off(found.box, crop, image_shape):
             yield found
+
+
+def _promising(
+    seg: PointDecoder, view: Embedding, points: NDArray[np.float64], threshold: float
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.intp], Frame]:
+    """Return logits (k, h, w), predicted IoU (k,) and clicks (k,) of masks above the threshold, and their frame."""
+    if isinstance(seg, SparingDecoder):
+        return seg.masks_above(view, points, threshold)
+    logits, scores, frame = seg.point_masks(view, points)
+    clicks, masks = np.nonzero(scores > threshold)
+    return logits[clicks, masks], scores[clicks, masks], clicks, frame
 
 
 def _exact(logits: NDArray[np.float32], frame: Frame, offset: float) -> tuple[Patch | None, float]:
@@ -240,8 +263,12 @@ def _exact(logits: NDArray[np.float32], frame: Frame, offset: float) -> tuple[Pa
     box = positive_box(logits, frame, MASK_THRESHOLD - offset)
     if box is None:
         return None, 0.0
-    fine = logits_in_box(logits, frame, box)
-    return Patch(fine > MASK_THRESHOLD, (box[0], box[1])), float(stability(fine, offset))
+    origin = box[0], box[1]
+    if (box[2] - box[0]) * (box[3] - box[1]) < LARGE:
+        fine = logits_in_box(logits, frame, box)
+        return Patch(fine > MASK_THRESHOLD, origin), float(stability(fine, offset))
+    low, mask, high = (mask_in_box(logits, frame, box, MASK_THRESHOLD + step) for step in (-offset, 0.0, offset))
+    return Patch(mask, origin), int(np.count_nonzero(high)) / max(int(np.count_nonzero(low)), 1)
 
 
 def _cut_off(box: Box, crop: Box, image_shape: tuple[int, int]) -> bool:
