@@ -67,7 +67,7 @@ class FoundMask:
         """The mask inside its box."""
         row_min, col_min, row_max, col_max = self.box
         shape = (row_max - row_min, col_max - col_min)
-        mask = np.unpackbits(self.bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
+        mask = np.unpackbits(self.bits, count=shape[0] * shape[1]).view(np.bool_).reshape(shape)
         return Patch(mask, (row_min, col_min))
 
 
@@ -144,7 +144,7 @@ class MaskSet:
         numbered = list(enumerate(order, start=1))
         for number, index in numbered if smallest_wins else reversed(numbered):
             patch = self.masks[index].patch
-            out[patch.slices][patch.mask] = number
+            np.copyto(out[patch.slices], number, where=patch.mask)
         return out
 
     @cached_property
@@ -213,18 +213,20 @@ def non_maximum(boxes: NDArray[np.float64], scores: NDArray[np.float64], thresho
     Indices of the kept boxes, best first.
     """
     order = np.argsort(-scores, kind="stable")
-    sorted_boxes = boxes[order]
-    areas = (sorted_boxes[:, 2] - sorted_boxes[:, 0]) * (sorted_boxes[:, 3] - sorted_boxes[:, 1])
+    top, left, bottom, right = np.ascontiguousarray(boxes[order].T)
+    areas = (bottom - top) * (right - left)
     alive = np.ones(len(order), dtype=bool)
     for at in range(len(order)):
         if not alive[at]:
             continue
         rest = slice(at + 1, None)
-        low = np.maximum(sorted_boxes[at, :2], sorted_boxes[rest, :2])
-        high = np.minimum(sorted_boxes[at, 2:], sorted_boxes[rest, 2:])
-        common = np.prod(np.clip(high - low, 0, None), axis=1)
-        union = areas[at] + areas[rest] - common
-        alive[rest] &= ~(common > threshold * union)
+        height = np.minimum(bottom[rest], bottom[at])
+        height -= np.maximum(top[rest], top[at])
+        width = np.minimum(right[rest], right[at])
+        width -= np.maximum(left[rest], left[at])
+        common = np.maximum(height, 0, out=height)
+        common *= np.maximum(width, 0, out=width)
+        alive[rest] &= common <= threshold * (areas[at] + areas[rest] - common)
     return np.asarray(order[alive])
 
 
