@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "1")
 _SETTINGS = tempfile.TemporaryDirectory(prefix="napari-settings-")
 os.environ["NAPARI_CONFIG"] = str(Path(_SETTINGS.name) / "settings.yaml")
+os.environ["NAPARI_SAMDEPTH_SETTINGS"] = str(Path(_SETTINGS.name) / "ours")
 
 SHARED = Path(__file__).parents[2] / "shared"
 # threads that libraries start once and keep until the process ends

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from napari_samdepth.storage.settings import Settings
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,7 +34,7 @@ def add_models(commands: Any) -> None:
     """Add the command to those of a parser."""
     models = commands.add_parser("models", help="models: what there is, and what is on this machine")
     actions = models.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
-    actions.add_parser("list", help="all models, with size, licence and use").set_defaults(run=_list)
+    actions.add_parser("list", help="all models, with size, speed, licence and use").set_defaults(run=_list)
     for name, run, text in (
         ("download", _download, "fetch a model's weights; continues where it stopped"),
         ("path", _path, "where a model's files are (the models' folder without a name)"),
@@ -44,12 +48,32 @@ def add_models(commands: Any) -> None:
 def _list(options: argparse.Namespace) -> int:
     from napari_samdepth.models.catalog import entries
     from napari_samdepth.models.download import entry_status
+    from napari_samdepth.storage.settings import load_settings
 
+    settings = load_settings()
     for entry in entries():
         status = entry_status(entry)
         place = "ships with it" if entry.ships else "here" if status.present else f"{entry.size / 1e6:,.0f} MB"
-        print(f"{entry.name:<26}{entry.task:<9}{place:<15}{entry.licence:<14}{entry.good_for}")
+        speed = _speed(settings, entry.task, entry.name)
+        print(f"{entry.name:<26}{entry.task:<9}{place:<15}{speed:<22}{entry.licence:<14}{entry.good_for}")
+    for own in settings.own:
+        path = Path(own.path)
+        place, speed = "here" if path.exists() else "missing", _speed(settings, own.task, own.path)
+        print(f"{path.name:<26}{own.task:<9}{place:<15}{speed:<22}{'your own':<14}{own.path}")
     return 0
+
+
+def _speed(settings: Settings, task: str, model: str) -> str:
+    """Return how long an image took with a model: on this CPU, and on GPUs by their names."""
+    from napari_samdepth.core.durations import in_words
+    from napari_samdepth.models.machine import hardware
+
+    here, said = hardware("cpu"), []
+    for timing in settings.timings:
+        kind, _, name = timing.machine.partition(" · ")
+        if (timing.task, timing.model) == (task, model) and (kind != "cpu" or timing.machine == here):
+            said.append(f"{in_words(timing.typical)} on {'this CPU' if kind == 'cpu' else name}")
+    return ", ".join(said) + "  " if said else "not measured yet"
 
 
 def _download(options: argparse.Namespace) -> int:

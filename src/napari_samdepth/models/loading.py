@@ -147,6 +147,18 @@ def _resolve(
             return entry, None
         return entry, _files_of(entry, report, download)
     path = Path(text).expanduser()
+    check_path(path, task)
+    return None, path
+
+
+def check_path(path: Path, task: Task) -> None:
+    """Look briefly whether a file or folder may hold a model for the task; loading looks closer.
+
+    Raises
+    ------
+    ModelError
+        If it is not there, is a file where a folder is wanted, or is the folder of another kind of model.
+    """
     if not path.exists():
         raise ModelError(f"There is no file or folder {path}; check the path.")
     if path.is_dir():
@@ -154,7 +166,6 @@ def _resolve(
     elif task != "segment":
         what = "depth model" if task == "depth" else "model that finds words"
         raise ModelError(f"{path} is a file; a {what} is given as a folder with config.json and its weights.")
-    return None, path
 
 
 def _looks_like_path(text: str) -> bool:

@@ -1,19 +1,46 @@
-"""What a panel can offer: models, with what is said of them, and whether their weights are there."""
+"""What a panel can offer: the catalog's models and the user's own, with what is said of them."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
+from napari_samdepth.core.durations import in_words
 from napari_samdepth.models import catalog, download
 from napari_samdepth.models.device import choose_device
+from napari_samdepth.models.loading import check_path
+from napari_samdepth.models.protocols import ModelError
+from napari_samdepth.session.speed import LONG, Expected, expected, on, speed_text
+from napari_samdepth.storage.settings import OwnModel, change_settings, load_settings
+
+
+class ChoiceError(ValueError):
+    """A file or folder cannot be taken as a model; the message is one sentence that says why and what to do."""
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """One model in a list: its name, a short title, a tooltip, whether it is there, and how long an image may take.
+    """One model in a list.
 
-    `size` is in bytes; `wait` is "" for quick models.
+    Attributes
+    ----------
+    name
+        What the session loads: a catalog name, or the path of an own model.
+    title
+        A short title for the list.
+    tooltip
+        What it is good for, its licence, size and speed.
+    present
+        Whether its weights are on this machine.
+    size
+        Bytes to download.
+    hint
+        What to say of the wait before it starts, "" where it is short.
+    own
+        Whether it is the user's own.
+    problem
+        Why it cannot be used and what to do, "" if it can.
     """
 
     name: str
@@ -21,40 +48,104 @@ class ModelChoice:
     tooltip: str
     present: bool
     size: int
-    wait: str = ""
+    hint: str = ""
+    own: bool = False
+    problem: str = ""
 
 
-CPU_WAITS = {
-    "vit_b": "about 15 s",
-    "vit_l": "about 40 s",
-    "vit_h": "well over a minute",
-    "sam2.1-large": "about 15 s",
-    "dpt-large": "about 5 s",
-    "zoedepth-nyu-kitti": "about 10 s",
-}
-"""How long one image takes on a CPU, by catalog name or architecture; models that take a second or two are left out."""
+DOES = {"segment": "look at an image", "depth": "estimate depth", "text": "look for words"}
+FOLDERS = ("depth", "text")
+"""Tasks whose own models are always folders."""
 
 
-def model_choices(task: Literal["segment", "depth", "text"]) -> tuple[ModelChoice, ...]:
-    """Return the models for a task, those that ship with the package first."""
-    choices = []
-    for entry in catalog.entries(task):
-        present = entry.ships or download.status(entry.name).present
-        where = "" if present else f" Not downloaded yet ({entry.size / 1e6:,.0f} MB)."
-        choices.append(
-            ModelChoice(
-                entry.name,
-                entry.title,
-                f"{entry.good_for} Licence: {entry.licence}.{where}",
-                present,
-                entry.size,
-                CPU_WAITS.get(entry.name) or CPU_WAITS.get(entry.architecture, ""),
-            )
-        )
-    return tuple(choices)
+def model_choices(task: catalog.Task, device: str = "") -> tuple[ModelChoice, ...]:
+    """Return the models for a task, those that ship with the package first, the user's own last.
+
+    Parameters
+    ----------
+    task
+        What they are for.
+    device
+        Torch device that they will run on, for their speed; "" while it is not known.
+    """
+    own = [model.path for model in load_settings().own if model.task == task]
+    return (
+        *(_from_catalog(entry, device) for entry in catalog.entries(task)),
+        *(_from_path(task, path, device, own) for path in own),
+    )
+
+
+def remember_own(task: catalog.Task, path: str | os.PathLike[str]) -> str:
+    """Take a file or folder into the list of models, now and in later sessions; return the name to load it by.
+
+    It is looked at only briefly here; its weights are checked when it is loaded.
+
+    Raises
+    ------
+    ChoiceError
+        If it is not there, or no model for the task, or cannot be remembered.
+    """
+    full = Path(os.path.abspath(Path(path).expanduser()))
+    try:
+        check_path(full, task)
+        change_settings(lambda settings: settings.with_own(OwnModel(task, str(full))))
+    except ModelError as error:
+        raise ChoiceError(str(error)) from error
+    except OSError as error:
+        raise ChoiceError(f"{full} cannot be remembered ({error.strerror or error}); check the disk.") from error
+    return str(full)
+
+
+def forget_own(task: catalog.Task, name: str) -> None:
+    """Take an own model out of the list; its file stays.
+
+    Raises
+    ------
+    ChoiceError
+        If the settings cannot be written.
+    """
+    try:
+        change_settings(lambda settings: settings.without_own(OwnModel(task, name)))
+    except OSError as error:
+        raise ChoiceError(f"{name} cannot be forgotten ({error.strerror or error}); check the disk.") from error
+
+
+def short_name(model: str) -> str:
+    """Return what to call a model in a word: its catalog name, or the name of its file."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def device_text() -> tuple[str, str]:
     """Return the device that models will run on, and why. Loads torch, which takes seconds: call it on the lane."""
     device = choose_device()
     return device.name, device.reason
+
+
+def _from_catalog(entry: catalog.ModelEntry, device: str) -> ModelChoice:
+    present = entry.ships or download.entry_status(entry).present
+    wait = expected(entry.task, entry.name, device, entry.architecture)
+    size = "ships with the package" if entry.ships else f"{entry.size / 1e6:,.0f} MB"
+    where = "" if present else " (not downloaded yet)"
+    tooltip = f"{entry.good_for}\nLicence: {entry.licence}. Size: {size}{where}.\n{speed_text(wait, device)}"
+    hint = _hint(entry.title.partition(" · ")[0], entry.task, wait, device)
+    return ModelChoice(entry.name, entry.title, tooltip, present, entry.size, hint)
+
+
+def _from_path(task: catalog.Task, path: str, device: str, own: list[str]) -> ModelChoice:
+    place = Path(path)
+    alike = sum(Path(other).name == place.name for other in own) > 1
+    title = f"{place.name} ({place.parent.name})" if alike else place.name
+    if not place.exists():
+        problem = f"“{place.name}” is no longer in {place.parent}; put it back there, or forget it."
+        return ModelChoice(path, f"{title} · missing", f"{path}\n{problem}", True, 0, own=True, problem=problem)
+    wait = expected(task, path, device)
+    tooltip = f"Your own: {path}\nIts licence is the one it came with. {speed_text(wait, device)}"
+    return ModelChoice(path, title, tooltip, True, 0, _hint(title, task, wait, device), own=True)
+
+
+def _hint(title: str, task: catalog.Task, wait: Expected | None, device: str) -> str:
+    if wait is None or wait.seconds <= LONG:
+        return ""
+    where = on(device)
+    guess = "" if wait.measured else " (an estimate)"
+    return f"{where[0].upper()}{where[1:]} {title} takes about {in_words(wait.seconds)} to {DOES[task]}{guess}."

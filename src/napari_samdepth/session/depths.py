@@ -14,10 +14,12 @@ from napari.layers import Image, Labels
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.core.readout import depth_readout, for_features
 from napari_samdepth.models.loading import load_depth_estimator
+from napari_samdepth.session.choices import short_name
 from napari_samdepth.session.depth_layers import depth_layer_for, depth_on_grid, fill_depth
 from napari_samdepth.session.geometry import LayerError, Shown, shown_plane, stack_axis
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import METADATA_KEY, plane_view, read_plane, spatial_shape, write_features
+from napari_samdepth.session.speed import keep, timed
 from napari_samdepth.session.state import SessionState
 
 if TYPE_CHECKING:
@@ -65,11 +67,16 @@ class Depths:
         def work(report: Report) -> tuple[DepthEstimator, DepthMap]:
             estimator = self._estimators.get(model)
             if estimator is None:
-                report(0.0, f"loading {model}")
+                report(0.0, f"loading {short_name(model)}")
                 estimator = load_depth_estimator(model, report=report)
                 self._estimators[model] = estimator
-            report(0.1, f"estimating depth on {estimator.device}")
-            return estimator, estimator.estimate(source.render().rgb, report)
+            device, rgb = estimator.device, source.render().rgb
+            report(0.1, f"estimating depth on {device}")
+            depth, seconds = timed(lambda tell: estimator.estimate(rgb, tell), report)
+            if estimator.device == device:
+                # one that had to move to the CPU halfway says nothing of either device
+                keep("depth", model, device, seconds)
+            return estimator, depth
 
         def done(result: tuple[DepthEstimator, DepthMap]) -> None:
             estimator, depth = result

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.plane import Plane
 from napari_samdepth.models.loading import load_segmenter
+from napari_samdepth.session.choices import short_name
 from napari_samdepth.session.geometry import Shown
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource
+from napari_samdepth.session.speed import keep, timed
 from napari_samdepth.session.state import SessionState
 
 if TYPE_CHECKING:
@@ -70,13 +72,13 @@ class Encoding:
         self.current, self._wanted, self.model = None, source.shown, model
         self._lane.cancel("everything", "words")
         self._state.phase = "busy"
-        self._state.task, self._state.progress = f"loading {model}", 0.0
+        self._state.task, self._state.progress = f"loading {short_name(model)}", 0.0
 
         def work(report: Report) -> Encoded:
             segmenter = self._segmenter(model, report)
             report(0.0, f"encoding on {segmenter.device}")
             plane = source.render()
-            embedding = self._embedding(segmenter, plane, report)
+            embedding = self._embedding(model, segmenter, plane, report)
             return Encoded(image, source.shown, model, segmenter, embedding, plane.rgb)
 
         def finish(encoded: Encoded) -> None:
@@ -100,14 +102,19 @@ class Encoding:
 
     def _segmenter(self, model: str, report: Report) -> Segmenter:
         if model not in self._segmenters:
-            report(0.0, f"loading {model}")
+            report(0.0, f"loading {short_name(model)}")
             self._segmenters[model] = load_segmenter(model, report=report)
         return self._segmenters[model]
 
-    def _embedding(self, segmenter: Segmenter, plane: Plane, report: Report) -> Embedding:
+    def _embedding(self, model: str, segmenter: Segmenter, plane: Plane, report: Report) -> Embedding:
         key = (segmenter.model, plane.key)
         if key not in self._embeddings:
-            self._embeddings[key] = segmenter.encode(plane.rgb, report)
+            device = segmenter.device
+            embedding, seconds = timed(lambda tell: segmenter.encode(plane.rgb, tell), report)
+            self._embeddings[key] = embedding
+            if segmenter.device == device:
+                # one that had to move to the CPU halfway says nothing of either device
+                keep("segment", model, device, seconds)
         self._embeddings.move_to_end(key)
         while len(self._embeddings) > EMBEDDINGS_KEPT:
             self._embeddings.popitem(last=False)

@@ -11,8 +11,8 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_samdepth.core.depthmap import DepthKind
-from napari_samdepth.session.choices import model_choices
-from napari_samdepth.widgets.parts import Dock, Message, ModelCombo, ProgressRow, button, enable, form, may_use
+from napari_samdepth.widgets.models import ModelPicker, may_use
+from napari_samdepth.widgets.parts import Dock, Message, ProgressRow, button, enable, form
 
 KINDS = {
     "inverse": "inverse (larger is nearer)",
@@ -29,11 +29,9 @@ class DepthWidget(Dock):
         """Build the dock for a viewer."""
         super().__init__(napari_viewer)
         self.image = self.combo(self.is_plain_image, "The image whose depth is wanted: the slice that is shown.")
-        self.model = ModelCombo(model_choices("depth"), "The model that estimates depth from one picture.")
-        self.device = QLabel("")
-        self.column.addLayout(form([("Image", self.image), ("Model", [self.model, self.device])]))
-        self.wait = QLabel("")
-        self.column.addWidget(self.wait)
+        self.model = ModelPicker(self, "depth", "The model that estimates depth from one picture.")
+        self.column.addLayout(form([("Image", self.image), ("Model", self.model)]))
+        self.column.addWidget(self.model.hint)
         self.add_button = button("Add depth", "Estimate depth and add it as an Image layer.", self.add)
         self.column.addWidget(self.add_button)
         self.progress = ProgressRow(self.session.stop)
@@ -47,7 +45,6 @@ class DepthWidget(Dock):
         self.column.addStretch(1)
         self.viewer.layers.events.inserted.connect(self._on_layers)
         self.viewer.layers.events.removed.connect(self._on_layers)
-        self.model.currentIndexChanged.connect(lambda _index: self.refresh())
         self.refresh()
         self.session.find_device()
 
@@ -68,12 +65,8 @@ class DepthWidget(Dock):
         state = self.session.state
         self.progress.show_progress(state.task, state.progress)
         self.message.say(state.message, state.problem)
-        self.device.setText(state.device.upper())
-        self.device.setToolTip(state.device_reason)
-        wait = self.model.choice.wait if state.device == "cpu" else ""
-        self.wait.setText(f"One picture takes {wait} on this CPU.")
-        self.wait.setVisible(bool(wait))
-        enable(self.add_button, "" if self.image.count() else "Open an image first.")
+        self.model.refresh()
+        enable(self.add_button, self.model.choice.problem if self.image.count() else "Open an image first.")
         enable(self.use_button, "" if self.own.count() else "There is no image layer to use.")
         text = f"In use: {state.depth_layer}\n{state.depth_text}" if state.depth_layer else "No depth yet."
         self.present.setText(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari.components import ViewerModel
 from napari.layers import Image, Layer
@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QMessageBox,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -27,9 +26,6 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_samdepth.session.session import AnnotationSession, session_of
-
-if TYPE_CHECKING:
-    from napari_samdepth.session.choices import ModelChoice
 
 
 class Bridge(QObject):
@@ -188,27 +184,6 @@ class LayerCombo(QComboBox):
             getattr(self._viewer.layers.events, name).disconnect(self.refill)
 
 
-class ModelCombo(QComboBox):
-    """Models to choose from; what each is good for is in its tooltip."""
-
-    def __init__(self, choices: Sequence[ModelChoice], tooltip: str) -> None:
-        """List `choices`."""
-        super().__init__()
-        self.setToolTip(tooltip)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        for choice in choices:
-            self.addItem(choice.title, choice)
-            self.setItemData(self.count() - 1, choice.tooltip, Qt.ItemDataRole.ToolTipRole)
-
-    @property
-    def choice(self) -> ModelChoice:
-        """The chosen model."""
-        choice: ModelChoice = self.currentData()
-        return choice
-
-
 class Fold(QCollapsible):
     """Controls that are folded away until wanted."""
 
@@ -309,14 +284,6 @@ def enable(widget: QWidget, why_not: str) -> None:
         widget.setProperty("tip", tip)
     widget.setEnabled(not why_not)
     widget.setToolTip(why_not or tip)
-
-
-def may_use(parent: QWidget, choice: ModelChoice) -> bool:
-    """Whether a model may be loaded: its weights are here, or the user agrees to download them."""
-    if choice.present:
-        return True
-    question = f"The weights of {choice.title} are not on this machine. Download {choice.size / 1e6:,.0f} MB now?"
-    return QMessageBox.question(parent, "Download a model", question) == QMessageBox.StandardButton.Yes
 
 
 def plain_number(value: float) -> str:

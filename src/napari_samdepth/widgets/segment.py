@@ -8,17 +8,15 @@ from napari.components import ViewerModel
 from napari.layers import Labels, Points
 from qtpy.QtWidgets import QButtonGroup, QFrame, QLabel, QPushButton, QRadioButton, QVBoxLayout, QWidget
 
-from napari_samdepth.session.choices import model_choices
 from napari_samdepth.widgets.everything import EverythingFold
+from napari_samdepth.widgets.models import ModelPicker, may_use
 from napari_samdepth.widgets.parts import (
     Dock,
     Message,
-    ModelCombo,
     ProgressRow,
     button,
     enable,
     form,
-    may_use,
     plain_number,
     row,
 )
@@ -50,7 +48,6 @@ class SegmentWidget(Dock):
         for name in ("inserted", "removed"):
             getattr(self.viewer.layers.events, name).connect(self._on_layers)
         self.viewer.layers.selection.events.active.connect(self._on_selection)
-        self.model.currentIndexChanged.connect(lambda _index: self.refresh())
         self._on_selection()
         self.refresh()
         self.session.find_device()
@@ -75,13 +72,9 @@ class SegmentWidget(Dock):
         self.hint.setVisible(self.image.count() == 0)
         self.progress.show_progress(state.task, state.progress)
         self.message.say(state.message, state.problem)
-        self.device.setText(state.device.upper())
-        self.device.setToolTip(state.device_reason)
+        self.model.refresh()
         started = self.session.image is not None
-        enable(self.start_button, "" if self.image.count() else "Open an image first.")
-        wait = self.model.choice.wait if state.device == "cpu" else ""
-        self.wait.setText(f"Encoding an image takes {wait} on this CPU.")
-        self.wait.setVisible(bool(wait))
+        enable(self.start_button, self.model.choice.problem if self.image.count() else "Open an image first.")
         self.start_button.setText("Start" if not started or self._other_image() else "Restart")
         self.work.setVisible(started)
         self._show_masks()
@@ -113,15 +106,11 @@ class SegmentWidget(Dock):
         self.hint = self._build_hint()
         self.column.addWidget(self.hint)
         self.image = self.combo(self.is_plain_image, "The image to click on: the slice that is shown.")
-        self.model = ModelCombo(model_choices("segment"), "The model that turns clicks into masks.")
-        self.device = QLabel("")
+        self.model = ModelPicker(self, "segment", "The model that turns clicks into masks.")
         self.target = self.combo(self._is_target, "The Labels layer that accepted masks go to.", "new: SAM masks")
         self.target.chosen.connect(lambda _layer: self._use_target())
-        self.column.addLayout(
-            form([("Image", self.image), ("Model", [self.model, self.device]), ("Labels", self.target)])
-        )
-        self.wait = QLabel("")
-        self.column.addWidget(self.wait)
+        self.column.addLayout(form([("Image", self.image), ("Model", self.model), ("Labels", self.target)]))
+        self.column.addWidget(self.model.hint)
         self.start_button = button("Start", "Encode the shown image; then every click is answered.", self.start)
         self.start_button.setObjectName("start")
         self.column.addWidget(self.start_button)

@@ -7,7 +7,8 @@ from qtpy.QtWidgets import QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_samdepth.session.choices import model_choices
 from napari_samdepth.session.session import AnnotationSession
-from napari_samdepth.widgets.parts import Dock, Fold, ModelCombo, button, enable, form, may_use, row
+from napari_samdepth.widgets.models import ModelCombo, may_use
+from napari_samdepth.widgets.parts import Dock, Fold, button, enable, form, row
 
 THRESHOLD = 0.25
 

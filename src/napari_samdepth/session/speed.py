@@ -1,0 +1,116 @@
+"""How long a model takes for one image on this machine: measured where it runs, kept, and expected before it does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from napari_samdepth.core.durations import in_words
+from napari_samdepth.models.machine import hardware, threads
+from napari_samdepth.models.protocols import Report
+from napari_samdepth.storage.settings import change_settings, load_settings
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+LONG = 2.0
+"""Seconds from which on a wait is foretold."""
+
+TWO_CORES = {
+    "vit_b": 11.0,
+    "vit_l": 34.0,
+    "vit_h": 65.0,
+    "sam2.1-tiny": 2.5,
+    "sam2.1-small": 3.0,
+    "sam2.1-base-plus": 5.0,
+    "sam2.1-large": 12.0,
+    "dpt-large": 5.0,
+    "dpt-hybrid-midas": 3.0,
+    "zoedepth-nyu-kitti": 10.0,
+}
+"""Seconds for an image on two cores of a server, by catalog name or architecture: a rule of thumb until measured."""
+
+MOST_CORES = 8
+"""Beyond these, more cores hardly help."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How long an image should take, in seconds, and whether that was measured on this machine or is an estimate."""
+
+    seconds: float
+    measured: bool
+
+
+def timed(run: Callable[[Report], T], report: Report) -> tuple[T, float]:
+    """Run, and return the result with the seconds that it took, without those in `report`, where clicks are served.
+
+    Raises
+    ------
+    Cancelled
+        If `report` raises it, also right after the end: what nobody waits for any longer is not measured.
+    """
+    elsewhere = 0.0
+
+    def tell(done: float, what: str) -> None:
+        nonlocal elsewhere
+        left = time.perf_counter()
+        report(done, what)
+        elsewhere += time.perf_counter() - left
+
+    start = time.perf_counter()
+    result = run(tell)
+    seconds = time.perf_counter() - start - elsewhere
+    report(1.0, "done")
+    return result, seconds
+
+
+def keep(task: str, model: str, device: str, seconds: float) -> None:
+    """Keep a measured run; where it cannot be kept the log says why, and nothing else happens."""
+    try:
+        machine = hardware(device)
+        change_settings(lambda settings: settings.with_run(task, model, machine, max(seconds, 1e-4)))
+    except OSError as error:
+        logger.warning("The speed of %s cannot be kept: %s", model, error)
+
+
+def expected(task: str, model: str, device: str, architecture: str = "") -> Expected | None:
+    """Return how long an image should take with a model on a device, None where nothing is known.
+
+    Parameters
+    ----------
+    task
+        "segment", "depth" or "text".
+    model
+        Catalog name, or path of an own model.
+    device
+        Torch device; "" while it is not known yet.
+    architecture
+        Of a SAM, for the rule of thumb.
+    """
+    if not device:
+        return None
+    kept = load_settings().timing(task, model, hardware(device))
+    if kept is not None:
+        return Expected(kept.typical, True)
+    rough = TWO_CORES.get(model) or TWO_CORES.get(architecture)
+    if rough is None or device != "cpu":
+        return None
+    return Expected(rough * 2 / min(threads(), MOST_CORES), False)
+
+
+def speed_text(wait: Expected | None, device: str) -> str:
+    """Return one sentence on a model's speed, for a tooltip."""
+    if wait is None:
+        return "Speed not yet measured here."
+    if not wait.measured:
+        return f"Not yet measured here; roughly estimated, {in_words(wait.seconds)} an image {on(device)}."
+    return f"About {in_words(wait.seconds)} an image {on(device)}, measured here."
+
+
+def on(device: str) -> str:
+    """Return "on this CPU" or "on this GPU"."""
+    return "on this CPU" if device == "cpu" else "on this GPU"
