@@ -191,3 +191,41 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--help"], ["segment", "--help"], ["models", "--help"]):
         assert call(*words) == 0
         assert "usage: napari-samdepth" in capsys.readouterr().out
+
+
+def test_own_models_and_speeds_are_listed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_samdepth.models.machine import hardware
+    from napari_samdepth.storage.settings import OwnModel, change_settings
+
+    monkeypatch.setenv("NAPARI_SAMDEPTH_SETTINGS", str(folder / "settings"))
+    own, gone = OwnModel("segment", str(folder / "broken.pth")), OwnModel("depth", str(folder / "gone"))
+    for model in (own, gone):
+        change_settings(lambda settings, model=model: settings.with_own(model))
+    for machine, seconds in ((hardware("cpu"), 12.3), ("cuda · NVIDIA X", 0.21), ("cpu · another · 9 threads", 99.0)):
+        change_settings(lambda kept, where=machine, took=seconds: kept.with_run("segment", "vit_b", where, took))
+    change_settings(lambda settings: settings.with_run("segment", own.path, hardware("cpu"), 3.0))
+    assert call("models", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = next(line for line in lines if line.startswith("vit_b "))
+    assert "12 s on this CPU, 0.2 s on NVIDIA X" in listed
+    assert "99 s" not in listed
+    assert "2 min" not in listed
+    assert "not measured yet" in lines[0]
+    assert lines[-2].split() == [
+        "broken.pth",
+        "segment",
+        "here",
+        "3.0",
+        "s",
+        "on",
+        "this",
+        "CPU",
+        "your",
+        "own",
+        own.path,
+    ]
+    assert lines[-1].startswith("gone")
+    assert "missing" in lines[-1]
+    assert gone.path in lines[-1]

@@ -38,6 +38,14 @@ def test_a_gpu_is_named_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hardware("cuda:1") == "cuda · NVIDIA B"
 
 
+def test_a_gpu_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_index: int) -> str:
+        raise RuntimeError("Found no NVIDIA driver")
+
+    monkeypatch.setattr(machine, "torch_module", lambda: SimpleNamespace(cuda=SimpleNamespace(get_device_name=gone)))
+    assert hardware("cuda") == "cuda · unknown"
+
+
 @pytest.mark.parametrize("system", ["Linux", "Darwin", "Windows", "Plan 9"])
 def test_every_system_gives_some_name(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
     monkeypatch.setattr(machine.platform, "system", lambda: system)

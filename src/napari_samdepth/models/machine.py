@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from napari_samdepth.models.device import torch_module
+from napari_samdepth.models.protocols import ModelError
 
 
 @lru_cache
@@ -24,7 +25,10 @@ def hardware(device: str) -> str:
     """
     kind, _, index = device.partition(":")
     if kind == "cuda":
-        return f"cuda · {torch_module().cuda.get_device_name(int(index or 0))}"
+        try:
+            return f"cuda · {torch_module().cuda.get_device_name(int(index or 0))}"
+        except (RuntimeError, AssertionError, ModelError):
+            return "cuda · unknown"
     if kind == "cpu":
         return f"cpu · {_processor()} · {threads()} threads"
     return f"{kind} · {_processor()}"
