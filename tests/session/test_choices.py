@@ -74,8 +74,8 @@ def test_a_model_that_has_gone_stays_marked_says_what_to_do_and_can_be_forgotten
     name = remember_own("segment", checkpoint)
     checkpoint.unlink()
     gone = _named(name)
-    assert gone.title == "sam.pth · missing"
-    assert gone.problem == f"“sam.pth” is no longer in {folder}; put it back there, or forget it."
+    assert gone.title == "missing · sam.pth"
+    assert gone.problem == f"“sam.pth” is no longer in {folder}; put it back there, or forget it with ✕."
     checkpoint.touch()
     assert not _named(name).problem
     forget_own("segment", name)

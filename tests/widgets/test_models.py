@@ -100,7 +100,7 @@ def test_a_checkpoint_that_is_gone_says_so_when_it_is_chosen(
     assert segment.start_button.isEnabled()
     checkpoint.unlink()
     segment.refresh()
-    assert segment.model.combo.currentText() == "mine.pth · missing"
+    assert segment.model.combo.currentText() == "missing · mine.pth"
     assert "no longer in" in segment.model.hint.text()
     assert not segment.model.hint.isHidden()
     assert not segment.start_button.isEnabled()

@@ -136,8 +136,8 @@ def _from_path(task: catalog.Task, path: str, device: str, own: list[str]) -> Mo
     alike = sum(Path(other).name == place.name for other in own) > 1
     title = f"{place.name} ({place.parent.name})" if alike else place.name
     if not place.exists():
-        problem = f"“{place.name}” is no longer in {place.parent}; put it back there, or forget it."
-        return ModelChoice(path, f"{title} · missing", f"{path}\n{problem}", True, 0, own=True, problem=problem)
+        problem = f"“{place.name}” is no longer in {place.parent}; put it back there, or forget it with ✕."
+        return ModelChoice(path, f"missing · {title}", f"{path}\n{problem}", True, 0, own=True, problem=problem)
     wait = expected(task, path, device)
     tooltip = f"Your own: {path}\nIts licence is the one it came with. {speed_text(wait, device)}"
     return ModelChoice(path, title, tooltip, True, 0, _hint(title, task, wait, device), own=True)
