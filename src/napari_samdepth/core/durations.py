@@ -8,5 +8,5 @@ def in_words(seconds: float) -> str:
     if seconds < 0.095:
         return f"{max(seconds, 0.01):.2f} s"
     if seconds < 9.95:
-        return f"{seconds:.2g} s"
+        return f"{f'{seconds:.1f}'.removesuffix('.0')} s"
     return f"{seconds:.0f} s" if seconds < 89.5 else f"{seconds / 60:.0f} min"
