@@ -13,12 +13,13 @@ from napari.layers import Image, Layer, Points
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoding
 from napari_samdepth.session.geometry import LayerError, show_plane
-from napari_samdepth.session.history import Commit, FoundBox, Moment, PromptState, Step
+from napari_samdepth.session.history import Commit, Moment, PromptState, Step
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource, read_plane
 from napari_samdepth.session.masks import MaskLayer
 from napari_samdepth.session.offer import Offer
 from napari_samdepth.session.prompt_layers import PromptLayers
+from napari_samdepth.session.proposals import Proposals
 from napari_samdepth.session.state import SessionState
 from napari_samdepth.session.watcher import Watcher
 
@@ -34,6 +35,7 @@ class Annotator:
         self.encoding = Encoding(lane, state, self.fail)
         self.masks = MaskLayer(viewer, state)
         self._offer = Offer(viewer, lane, state, depths, self.masks, self.encoding)
+        self.proposals = Proposals(lane, state, self.encoding, self._offer, self._decode)
         self._watcher = Watcher(viewer, state, self.encoding, self._offer, self._encode, self.finish)
         self.image: Image | None = None
 
@@ -91,53 +93,6 @@ class Annotator:
     def commit(self, commit: Commit) -> None:
         """Take a change of labels that was made beside the clicks into the history."""
         self._offer.push(self._offer.moment, commit)
-
-    @property
-    def found(self) -> list[tuple[FoundBox, tuple[float, float, float, float]]]:
-        """What words found in the encoded slice: each box, and where it lies in the plane's pixels."""
-        encoded, layers = self.encoding.current, self._offer.prompts
-        if encoded is None or layers is None:
-            return []
-        placed = [(box, layers.box_in_plane(box.corners, encoded.shown)) for box in self._offer.moment.prompts.found]
-        return [(box, at) for box, at in placed if at is not None]
-
-    @property
-    def all_found(self) -> tuple[FoundBox, ...]:
-        """What words found in any slice."""
-        return self._offer.moment.prompts.found
-
-    def propose(
-        self, found: tuple[FoundBox, ...], step: bool, commit: Commit | None = None, write: bool = True
-    ) -> None:
-        """Let the box layer hold these boxes for masks to be made of.
-
-        Parameters
-        ----------
-        found
-            All of them, in every slice.
-        step
-            Whether this can be undone by itself.
-        commit
-            A change of labels that belongs to it.
-        write
-            Whether the layer is to be written; not after the user changed it.
-        """
-        moment, layers = self._offer.moment, self._offer.prompts
-        if layers is None:
-            return
-        after = replace(moment, prompts=replace(moment.prompts, found=found))
-        pending = self._lane.busy("decode")
-        if step:
-            self._offer.push(after, commit)
-            self._offer.moment = after
-        else:
-            self._offer.amend(after)
-        self._state.boxes = len(found)
-        if write:
-            layers.write(after.prompts)
-        if pending:
-            # the answer under way is for the moment before
-            self._decode()
 
     def clear(self) -> None:
         """Drop the mask on offer and its prompts; undo brings them back."""
@@ -279,7 +234,7 @@ class Annotator:
             return
         if new.same_prompts(before.prompts):
             # boxes that words found: the object being made stays as it is
-            self.propose(new.found, step=True, write=False)
+            self.proposals.put(new.found, step=True, write=False)
             return
         grows = new.extends(before.prompts) and before.slice_key == self._offer.slice_key
         feed = (before.logits if before.candidates is not None else before.feed) if grows else None

@@ -19,6 +19,7 @@ from napari_samdepth.session.found import add_features, at_full_size
 from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.history import FoundBox
 from napari_samdepth.session.jobs import Lane
+from napari_samdepth.session.speed import keep, timed
 from napari_samdepth.session.state import SessionState
 
 FLOOR = 0.05
@@ -66,7 +67,10 @@ class Words:
         def work(report: Report) -> Detections:
             if model not in self._detectors:
                 self._detectors[model] = load_text_detector(model, report=report)
-            return find_text(self._detectors[model], encoded.rgb, text, FLOOR, report)
+            detector = self._detectors[model]
+            found, seconds = timed(lambda tell: find_text(detector, encoded.rgb, text, FLOOR, tell), report)
+            keep("text", model, detector.device, seconds)
+            return found
 
         def done(found: Detections) -> None:
             if self._annotator.encoding.current is not encoded:
@@ -90,7 +94,7 @@ class Words:
         self._threshold = threshold
         if self._found is None or self._annotator.encoding.current is not self._encoded:
             return
-        boxes = [box for box, _ in self._annotator.found]
+        boxes = [box for box, _ in self._annotator.proposals.here]
         here = {box.number for box in boxes}
         self._dropped = (self._dropped | (self._shown - here)) - here
         self._propose(step=False, keep=[box for box in boxes if not self._as_found(box)])
@@ -105,7 +109,7 @@ class Words:
         LayerError
             If nothing is encoded, or no box is there.
         """
-        encoded, boxes = self._need_encoded(), self._annotator.found
+        encoded, boxes = self._need_encoded(), self._annotator.proposals.here
         if not boxes:
             raise LayerError("There is no box to make masks of; find words first.")
         ready = self._found.patches if self._found is not None and self._encoded is encoded else None
@@ -133,10 +137,10 @@ class Words:
 
     def discard(self) -> None:
         """Take the boxes of the encoded slice away; undo brings them back."""
-        own = {id(box) for box, _ in self._annotator.found}
+        own = {id(box) for box, _ in self._annotator.proposals.here}
         if own:
-            rest = tuple(box for box in self._annotator.all_found if id(box) not in own)
-            self._annotator.propose(rest, step=True)
+            rest = tuple(box for box in self._annotator.proposals.everywhere if id(box) not in own)
+            self._annotator.proposals.put(rest, step=True)
         self._found, self._state.words_found = None, 0
 
     def _write(self, masks: list[Mask], encoded: Encoded) -> None:
@@ -146,11 +150,11 @@ class Words:
         numbered = np.searchsorted(seen, labels).astype(np.int32) + 1
         labels = np.where(labels > 0, numbered, 0).astype(np.int32)
         boxes = {id(box) for _, box, _ in masks}
-        rest = tuple(box for box in self._annotator.all_found if id(box) not in boxes)
+        rest = tuple(box for box in self._annotator.proposals.everywhere if id(box) not in boxes)
         first = self._annotator.masks.write_many(
             at_full_size(labels, encoded, self._viewer.dims),
             encoded.image,
-            lambda commit: self._annotator.propose(rest, step=True, commit=commit),
+            lambda commit: self._annotator.proposals.put(rest, step=True, commit=commit),
         )
         layer = self._annotator.masks.layer
         if first is None or layer is None:
@@ -170,13 +174,13 @@ class Words:
         found, encoded = self._found, self._encoded
         assert found is not None
         assert encoded is not None
-        own = {id(box) for box, _ in self._annotator.found}
-        elsewhere = [box for box in self._annotator.all_found if id(box) not in own]
+        own = {id(box) for box, _ in self._annotator.proposals.here}
+        elsewhere = [box for box in self._annotator.proposals.everywhere if id(box) not in own]
         edited = {box.number for box in keep}
         numbers = [int(i) for i in found.above(self._threshold, SAME_OBJECT) if i not in self._dropped | edited]
         self._shown = {*numbers, *(edited - {-1})}
         fresh = [FoundBox(self._corners(i), found.names[i], float(found.scores[i]), i) for i in numbers]
-        self._annotator.propose((*elsewhere, *keep, *fresh), step=step)
+        self._annotator.proposals.put((*elsewhere, *keep, *fresh), step=step)
 
     def _as_found(self, box: FoundBox) -> bool:
         """Whether a box still lies where the detector put it."""
