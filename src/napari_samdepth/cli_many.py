@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Picture = Callable[[str], NDArray[np.uint8]]
 
-BUILTIN = (0.7, 0.7)
+BUILTIN = (0.7, 0.5)
 SAM = (0.88, 0.95)
 """Predicted IoU and stability asked for unless said otherwise: the small model is less sure of itself."""
 
@@ -28,7 +28,7 @@ def add_many(commands: Any, picture: Picture) -> None:
     everything.add_argument("--points-per-side", type=_count, default=32, help="clicks along a side of the grid (32)")
     everything.add_argument("--crop-n-layers", type=_natural, default=0, help="layers of crops searched as well (0)")
     everything.add_argument("--pred-iou-thresh", type=float, help="least predicted IoU (0.88; built-in 0.7)")
-    everything.add_argument("--stability-score-thresh", type=float, help="least stability (0.95; built-in 0.7)")
+    everything.add_argument("--stability-score-thresh", type=float, help="least stability (0.95; built-in 0.5)")
     everything.add_argument("--min-area", type=_natural, default=0, help="least area in pixels (0)")
     everything.set_defaults(run=_everything, picture=picture)
     words = commands.add_parser("words", help="what words name in an image: a labels TIFF")

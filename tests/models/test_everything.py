@@ -127,3 +127,30 @@ def test_the_search_can_be_cancelled_and_refuses_what_it_cannot_do(segmenter: Sa
         segment_everything(segmenter, embedding, crop_n_layers=1)
     with pytest.raises(ValueError, match="either"):
         segment_everything(segmenter, embedding, points_per_side=None)
+
+
+def test_the_built_in_model_finds_nearly_every_coin_by_looking_closer() -> None:
+    """Each object is clicked into once more at its own zoom; masks are whole coins, not parts or neighbours."""
+    from pathlib import Path
+
+    from skimage import data, io
+
+    from napari_samdepth import load_segmenter, segment_everything
+
+    truth = io.imread(Path(__file__).parents[1] / "data" / "coins-labels.png")
+    rgb = np.stack([data.coins()] * 3, axis=-1)
+    seg = load_segmenter("builtin", "cpu")
+    told: list[float] = []
+    found = segment_everything(
+        seg, seg.encode(rgb), points_per_side=12, pred_iou_thresh=0.7, stability_score_thresh=0.5,
+        report=lambda part, _what: told.append(part),
+    )  # fmt: skip
+    assert told == sorted(told)
+    labels = found.labels()
+    hit = 0
+    for number in range(1, 25):
+        coin = truth == number
+        under = labels == np.bincount(labels[coin]).argmax()
+        hit += bool((under & coin).sum() / (under | coin).sum() > 0.85)
+    assert hit >= 22
+    assert len(found) <= 30

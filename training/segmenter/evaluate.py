@@ -1,7 +1,8 @@
 """How good the shipped segmenter is, measured through the public protocol, as tables for docs/.
 
 ``python -m training.segmenter.evaluate nuclei --data ../shared/data/dsb2018`` and likewise ``baselines``, ``coins``,
-``scenes`` (``--scenes`` FOLDER of ``training.segmenter.rendered``), ``motorcycle`` (writes a figure) and ``times``.
+``everything`` (whole-image masks), ``scenes`` (``--scenes`` FOLDER of ``training.segmenter.rendered``), ``motorcycle``
+(writes a figure) and ``times``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.builtin.segmenter import WEIGHTS, BuiltinSegmenter, load_builtin
 from napari_samdepth.models.device import torch_module
-from training.segmenter import baselines
+from training.segmenter import baselines, whole
 from training.segmenter.judge import Verdict, judge
 from training.segmenter.paint import Array
 from training.segmenter.pictures import read_nuclei
@@ -199,7 +200,7 @@ def motorcycle(segmenter: BuiltinSegmenter, figure: Path) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m training.segmenter.evaluate", description=__doc__)
-    parser.add_argument("what", choices=["nuclei", "baselines", "coins", "scenes", "motorcycle", "times"])
+    parser.add_argument("what", choices=["nuclei", "baselines", "everything", "coins", "scenes", "motorcycle", "times"])
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/dsb2018"))
     parser.add_argument("--part", default="test", choices=["test", "validation"])
@@ -217,6 +218,8 @@ def main(arguments: list[str] | None = None) -> None:
     torch_module().set_num_threads(options.threads)
     if options.what == "nuclei":
         print(table(measure(segmenter, nuclei(options.data, options.part, options.per_image)), sizes=True))
+    elif options.what == "everything":
+        print(whole.everything_table(segmenter, options.data, options.part, whole.Setting()))
     elif options.what == "coins":
         found = measure(segmenter, coins())
         good = sum(max(v.clicks[:3]) >= 0.85 for _, _, v in found)

@@ -9,17 +9,19 @@ and are judged there once more by the same rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_samdepth.core.candidates import MASK_THRESHOLD, Patch
 from napari_samdepth.core.enlarge import mask_in_box
 from napari_samdepth.core.maskset import FoundMask, MaskSet, non_maximum, without_small_regions
 from napari_samdepth.core.resample import Box, Frame, logits_in_box, positive_box
+from napari_samdepth.models.inputs import silent
 from napari_samdepth.models.protocols import Embedding, ModelError, Report, Segmenter
 
 BATCH = 4
@@ -28,6 +30,12 @@ MARGIN = 0.06
 """By how much the stability of low-resolution logits may differ from that at image resolution."""
 LARGE = 1 << 15
 """Pixels of a box from which three masks, of which only the edges are computed, cost less than one map of logits."""
+FIRST_LOOK = 0.3
+"""Predicted IoU and stability that make a mask of the first look worth a closer one."""
+FIRST_SHARE = 0.8
+"""Share of the time that first looks take, for the progress."""
+ONE_OBJECT = 0.5
+"""IoU of boxes above which two masks of the first look are one object."""
 NEAR_EDGE = 20
 """Pixels from a crop's edge within which a mask counts as cut off."""
 
@@ -49,6 +57,16 @@ class SparingDecoder(Protocol):
         self, embedding: Embedding, points: NDArray[np.float64], threshold: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.intp], Frame]:
         """Return logits (k, h, w), predicted IoU (k,), the click of each (k,) and the logits' frame."""
+
+
+@runtime_checkable
+class CloserLook(Protocol):
+    """A segmenter that sees an object better when it looks again at the object's own zoom."""
+
+    def look_closer(
+        self, embedding: Embedding, point: tuple[float, float]
+    ) -> tuple[NDArray[np.float32], float, Frame, tuple[int, int]]:
+        """Return the best mask of a click (row, col): logits (h, w), predicted IoU, their frame, and its origin."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +195,73 @@ def propose(
 
     With low thresholds this is what sliders can filter anew (`MaskSet.filtered`) without the model. When `enough`
     says so the search ends early with what it has found. Errors as in `segment_everything`.
+
+    A segmenter that is a `CloserLook` clicks once more into each object found, at the object's own zoom, and the masks
+    are those of the second look.
     """
+    if not isinstance(seg, CloserLook):
+        return _searched(seg, emb, search, points_per_batch, rgb, report, enough)
+    tell = report or silent
+    floor = min(FIRST_LOOK, search.pred_iou_thresh), min(FIRST_LOOK, search.stability_score_thresh)
+    first = replace(search, pred_iou_thresh=floor[0], stability_score_thresh=floor[1])
+
+    def share(part: float, what: str) -> None:
+        tell(FIRST_SHARE * part, what)
+
+    found = _searched(seg, emb, first, points_per_batch, rgb, share, enough)
+    if enough():
+        return found
+    seen = found.filtered(*floor, box_nms_thresh=ONE_OBJECT, crop_nms_thresh=ONE_OBJECT)
+    return _looked_closer(seg, emb, seen, search, tell, enough)
+
+
+def _looked_closer(
+    seg: CloserLook,
+    emb: Embedding,
+    seen: MaskSet,
+    search: Search,
+    tell: Report,
+    enough: Callable[[], bool],
+) -> MaskSet:
+    """Click into the middle of each object seen; return the masks that pass."""
+    masks: list[FoundMask] = []
+    whole: Box = (0, 0, *emb.image_shape)
+    for at, mask in enumerate(seen.masks):
+        if enough():
+            break
+        part = FIRST_SHARE + (1 - FIRST_SHARE) * at / len(seen)
+        tell(part, f"looking closer, {at} of {len(seen)}")
+        point = _middle(mask.patch)
+        logits, score, frame, origin = seg.look_closer(emb, point)
+        if score <= search.pred_iou_thresh:
+            continue
+        patch, stable = _exact(logits, frame, search.stability_score_offset)
+        if patch is None or stable < search.stability_score_thresh:
+            continue
+        moved = Patch(patch.mask, (patch.origin[0] + origin[0], patch.origin[1] + origin[1]))
+        packed = FoundMask.pack(moved, score, stable, point, whole)
+        if packed is not None:
+            masks.append(packed)
+    return MaskSet(tuple(masks), emb.image_shape)
+
+
+def _middle(patch: Patch) -> tuple[float, float]:
+    """Return the pixel (row, col) of a mask that is farthest from its edge."""
+    depth = ndimage.distance_transform_edt(np.pad(patch.mask, 1))[1:-1, 1:-1]
+    row, col = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(row + patch.origin[0]), float(col + patch.origin[1])
+
+
+def _searched(
+    seg: Segmenter,
+    emb: Embedding,
+    search: Search,
+    points_per_batch: int,
+    rgb: NDArray[np.uint8] | None,
+    report: Report | None,
+    enough: Callable[[], bool],
+) -> MaskSet:
+    """Try the clicks of all grids and crops."""
     if not hasattr(seg, "point_masks"):
         raise ModelError(f"{seg.name} cannot search whole images; choose a SAM model or the built-in one.")
     crops = list(crop_boxes(emb.image_shape, search.crop_n_layers, search.crop_overlap_ratio))

@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from napari_samdepth.session.session import AnnotationSession
 from napari_samdepth.widgets.parts import Dock, Fold, button, enable, form, row
 
-BUILTIN_THRESHOLDS = (0.7, 0.7)
+BUILTIN_THRESHOLDS = (0.7, 0.5)
 SAM_THRESHOLDS = (0.88, 0.95)
 """Predicted IoU and stability that the sliders start from: the small model is less sure of itself."""
 

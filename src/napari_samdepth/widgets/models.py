@@ -16,6 +16,7 @@ from napari_samdepth.widgets.parts import Dock, button
 if TYPE_CHECKING:
     from napari_samdepth.session.choices import ModelChoice
 
+Task = Literal["segment", "depth", "text"]
 OWN = "Own checkpoint…"
 OWN_TIP = "A model of your own from a file or folder; it stays in this list."
 
@@ -91,11 +92,11 @@ class ModelCombo(QComboBox):
 class ModelPicker(QWidget):
     """A list of models with the device beside it; `hint` belongs below and says what to know before starting."""
 
-    def __init__(self, dock: Dock, task: Literal["segment", "depth"], tooltip: str) -> None:
+    def __init__(self, dock: Dock, task: Task, tooltip: str) -> None:
         """List the models for a task; `dock` shows what goes wrong."""
         super().__init__()
         self._dock = dock
-        self._task: Literal["segment", "depth"] = task
+        self._task: Task = task
         self.combo = ModelCombo(model_choices(task, dock.session.state.device), tooltip, own=True)
         self.forget_button = button("✕", "Forget this checkpoint; its file stays where it is.", self._forget)
         self.forget_button.setFixedWidth(26)
@@ -148,10 +149,11 @@ class ModelPicker(QWidget):
         self._dock.refresh()
 
 
-def ask_for_own(parent: QWidget, task: Literal["segment", "depth"]) -> str:
+def ask_for_own(parent: QWidget, task: Task) -> str:
     """Ask for the file or folder of a model and return its path, "" if the user thinks better of it."""
     if task in FOLDERS:
-        return QFileDialog.getExistingDirectory(parent, "Folder of a depth model in transformers' format")
+        what = "a depth model" if task == "depth" else "Grounding DINO or SAM 3"
+        return QFileDialog.getExistingDirectory(parent, f"Folder of {what} in transformers' format")
     box = QMessageBox(parent)
     box.setWindowTitle("Own checkpoint")
     box.setText("Segment Anything is one file (.pth, .pt, .safetensors); SAM 2 is a folder in transformers' format.")

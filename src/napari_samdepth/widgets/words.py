@@ -5,9 +5,8 @@ from __future__ import annotations
 from magicgui.widgets import FloatSlider
 from qtpy.QtWidgets import QLabel, QLineEdit, QVBoxLayout, QWidget
 
-from napari_samdepth.session.choices import model_choices
 from napari_samdepth.session.session import AnnotationSession
-from napari_samdepth.widgets.models import ModelCombo, may_use
+from napari_samdepth.widgets.models import ModelPicker, may_use
 from napari_samdepth.widgets.parts import Dock, Fold, button, enable, form, row
 
 THRESHOLD = 0.25
@@ -26,7 +25,7 @@ class WordsFold(Fold):
         self.wanted.setToolTip("What to look for, in English, with a full stop after each name. Key: Enter")
         self.wanted.returnPressed.connect(self._find)
         self.wanted.textChanged.connect(lambda _text: self.refresh())
-        self.model = ModelCombo(model_choices("text"), "The model that finds boxes by words.")
+        self.model = ModelPicker(dock, "text", "The model that finds boxes by words.")
         self.find_button = button("Find", "Look for it in the shown picture; boxes come into “SAM boxes”.", self._find)
         self.score = FloatSlider(
             value=THRESHOLD, min=0.05, max=1.0, step=0.01, tooltip="How sure a box is, at least; nothing runs again."
@@ -42,6 +41,7 @@ class WordsFold(Fold):
         column = QVBoxLayout(inner)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(form([("look for", self.wanted), ("model", self.model)]))
+        column.addWidget(self.model.hint)
         column.addWidget(self.find_button)
         self.choice = QWidget()
         below = QVBoxLayout(self.choice)
@@ -55,8 +55,9 @@ class WordsFold(Fold):
     def refresh(self) -> None:
         """Show the session's state."""
         state = self._session.state
+        self.model.refresh()
         busy = self._session.lane.busy("words")
-        missing = "" if self.wanted.text().strip() else "Say what to look for first."
+        missing = self.model.choice.problem or ("" if self.wanted.text().strip() else "Say what to look for first.")
         enable(self.find_button, "The search is under way." if busy else missing)
         self.choice.setVisible(state.boxes > 0 or state.words_found > 0)
         boxes = "1 box" if state.boxes == 1 else f"{state.boxes} boxes"

@@ -184,6 +184,8 @@ class BuiltinSegmenter(OnDevice):
         self._views: weakref.WeakKeyDictionary[Embedding, OrderedDict[View, Any]] = weakref.WeakKeyDictionary()
         self._given: OrderedDict[bytes, tuple[View, NDArray[np.float32]]] = OrderedDict()
         self._positions: Any = None
+        self._clicks: Any = None
+        self._shared: tuple[weakref.ref[Embedding], Any] | None = None
 
     @property
     def sam(self) -> Any:
@@ -254,14 +256,83 @@ class BuiltinSegmenter(OnDevice):
         view = View.whole(embedding.image_shape)
 
         def run() -> tuple[Any, Any]:
-            torch = torch_module()
-            with torch.inference_mode():
-                xy = torch.tensor(points_to_xy(view.points(points)), dtype=torch.float, device=self.device)[:, None]
-                ones = torch.ones((len(points), 1), dtype=torch.int, device=self.device)
-                return self._masks(self._features(embedding, view), (xy, ones), None, None)
+            with torch_module().inference_mode():
+                return self._masks(self._features(embedding, view), self._single(view, points), None, None)
 
         logits, scores = self._with_fallback("decoding", run)
         return logits[:, 1:].cpu().numpy(), scores[:, 1:].cpu().numpy().astype(np.float64), view.frame
+
+    def masks_above(
+        self, embedding: Embedding, points: NDArray[np.float64], threshold: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.intp], Frame]:
+        """Decode many single foreground clicks as `point_masks` does, sooner, and keep the masks that promise enough.
+
+        Parameters
+        ----------
+        embedding
+            Of this model.
+        points
+            (n, 2) (row, col) in image pixels.
+        threshold
+            Masks with a predicted IoU above this are kept.
+
+        Returns
+        -------
+        Logits (k, 128, 128) float32, predicted IoU (k,), the index of each mask's click (k,), and how the logits cover
+        the image.
+        """
+        from napari_samdepth.models.builtin.segmenter_views import View
+
+        view = View.whole(embedding.image_shape)
+        found = self._with_fallback("decoding", lambda: self._promising(embedding, view, points, threshold))
+        logits, scores, clicks = (part.cpu().numpy() for part in found)
+        return logits, scores.astype(np.float64), clicks.astype(np.intp), view.frame
+
+    def look_closer(
+        self, embedding: Embedding, point: tuple[float, float]
+    ) -> tuple[NDArray[np.float32], float, Frame, tuple[int, int]]:
+        """Return the best mask of a foreground click, decoded at the zoom that its object wants.
+
+        Parameters
+        ----------
+        embedding
+            Of this model.
+        point
+            (row, col) in image pixels.
+
+        Returns
+        -------
+        Logits (128, 128) float32 of a window, predicted IoU, how the logits cover the window, and its first pixel
+        (row, col).
+        """
+        from napari_samdepth.models.builtin.segmenter_foveate import look
+
+        found = self._with_fallback("decoding", lambda: look(self, embedding, Prompts([point]), True))
+        logits: NDArray[np.float32] = found.logits[found.best].cpu().numpy()
+        return logits, found.score, found.view.frame, (found.view.top, found.view.left)
+
+    def _promising(
+        self, embedding: Embedding, view: View, points: NDArray[np.float64], threshold: float
+    ) -> tuple[Any, Any, Any]:
+        torch = torch_module()
+        from napari_samdepth.models.clicks import ClickDecoder
+
+        with torch.inference_mode():
+            encoder = self._sam.prompt_encoder
+            sparse, dense = encoder(points=self._single(view, points), boxes=None, masks=None)
+            if self._clicks is None:
+                self._clicks = ClickDecoder(self._sam.mask_decoder, encoder.get_dense_pe(), torch.float32)
+            if self._shared is None or self._shared[0]() is not embedding:
+                shared = self._clicks.shared(self._features(embedding, view), dense[:1])
+                self._shared = weakref.ref(embedding), shared
+            found: tuple[Any, Any, Any] = self._clicks(self._shared[1], sparse, threshold)
+            return found
+
+    def _single(self, view: View, points: NDArray[np.float64]) -> tuple[Any, Any]:
+        """Return single foreground clicks as the prompt encoder wants them: (n, 1, 2) (x, y) and labels (n, 1)."""
+        torch = torch_module()
+        xy = torch.tensor(points_to_xy(view.points(points)), dtype=torch.float, device=self.device)[:, None]
+        return xy, torch.ones((len(points), 1), dtype=torch.int, device=self.device)
 
     def decode_view(self, embedding: Embedding, view: View, prompts: Prompts, mask: Any, several: bool) -> Look:
         """Decode the prompts in one view; `mask` is the view's earlier logits (128, 128) as a tensor, or None."""
@@ -332,7 +403,7 @@ class BuiltinSegmenter(OnDevice):
         )
 
     def _moved(self) -> None:
-        self._positions = None
+        self._positions = self._clicks = self._shared = None
         self._views.clear()
 
 

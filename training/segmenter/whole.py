@@ -1,0 +1,82 @@
+"""Whole-image masks of nuclei, judged by the matched F1 score, beside Otsu with watershed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_samdepth.core.maskset import MaskSet
+from napari_samdepth.models.builtin.segmenter import BuiltinSegmenter
+from napari_samdepth.models.everything import Search, propose
+from training.segmenter import baselines
+from training.segmenter.paint import Array
+from training.segmenter.pictures import read_nuclei
+from training.segmenter.split import read_split
+
+MATCH = 0.5
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What `segment_everything` is given: grid, crop layers and thresholds."""
+
+    points_per_side: int = 32
+    crop_n_layers: int = 1
+    pred_iou_thresh: float = 0.7
+    stability_score_thresh: float = 0.5
+    box_nms_thresh: float = 0.7
+    crop_nms_thresh: float = 0.7
+
+    def search(self, floor: float | None = None) -> Search:
+        """The search; `floor` stands for both thresholds where masks are filtered afterwards."""
+        return Search(
+            points_per_side=self.points_per_side,
+            crop_n_layers=self.crop_n_layers,
+            crop_n_points_downscale_factor=2,
+            pred_iou_thresh=self.pred_iou_thresh if floor is None else floor,
+            stability_score_thresh=self.stability_score_thresh if floor is None else floor,
+        )
+
+    def labels(self, found: MaskSet) -> Array:
+        """Labels (H, W) of what passes."""
+        kept = found.filtered(
+            self.pred_iou_thresh, self.stability_score_thresh, self.box_nms_thresh, self.crop_nms_thresh
+        )
+        return np.asarray(kept.labels())
+
+
+def matched_f1(labels: Array, truth: Array) -> float:
+    """2 TP / (2 TP + FP + FN), where a label and an object match at an IoU above 0.5; 1 where both are empty."""
+    table = np.zeros((int(labels.max()) + 1, int(truth.max()) + 1), dtype=np.int64)
+    np.add.at(table, (labels.ravel(), truth.ravel()), 1)
+    rows, cols = table.sum(1), table.sum(0)
+    union = rows[1:, None] + cols[None, 1:] - table[1:, 1:]
+    matched = int((table[1:, 1:] > MATCH * np.maximum(union, 1)).sum())
+    count = int((rows[1:] > 0).sum() + (cols[1:] > 0).sum())
+    return 2 * matched / count if count else 1.0
+
+
+def pictures(root: Path, part: str) -> Iterator[tuple[str, Array, Array]]:
+    """Kind, picture and labels of each image in a part of the split."""
+    kinds = {record["id"]: record["kind"] for record in json.loads((root / "index.json").read_text())}
+    for name in read_split()[part]:
+        yield kinds[name], *read_nuclei(root, name)
+
+
+def everything_table(segmenter: BuiltinSegmenter, root: Path, part: str, setting: Setting) -> str:
+    """Markdown: mean matched F1 over the images, all and by kind, of ours and of Otsu with watershed."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for kind, rgb, truth in pictures(root, part):
+        masks = propose(segmenter, segmenter.encode(rgb), setting.search())
+        pair = matched_f1(setting.labels(masks), truth), matched_f1(baselines.otsu_watershed(rgb), truth)
+        found.setdefault(kind, []).append(pair)
+    found = {"all": [pair for pairs in found.values() for pair in pairs], **dict(sorted(found.items()))}
+    lines = ["| | images | built-in, everything | Otsu + watershed |", "|---|---|---|---|"]
+    for name, pairs in found.items():
+        ours, theirs = np.mean(pairs, axis=0)
+        lines.append(f"| {name} | {len(pairs)} | {ours:.3f} | {theirs:.3f} |")
+    return "\n".join(lines)
