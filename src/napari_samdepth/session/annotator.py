@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points
 
@@ -79,8 +78,7 @@ class Annotator:
             return None
         self._offer.accept_when_decoded = False
         label = moment.editing or None
-        patch = moment.candidates.patch(moment.chosen)
-        commit = self.masks.write(patch, encoded.image, encoded.shown, label)
+        commit = self.masks.write(moment.candidates.patch(moment.chosen), encoded.image, encoded.shown, label)
         if commit is None and label is None:
             self._state.say("This mask adds nothing: its pixels belong to other labels already.", problem=True)
             return None
@@ -221,8 +219,7 @@ class Annotator:
         self._watcher.follow(image)
 
     def _no_prompts(self) -> PromptState:
-        ndim = self.image.ndim if self.image is not None else 2
-        return PromptState(np.zeros((0, ndim)), np.zeros(0, dtype=np.int64))
+        return PromptState.nothing(self.image.ndim if self.image is not None else 2)
 
     def _on_prompts(self) -> None:
         """The user changed points or boxes."""

@@ -82,7 +82,7 @@ class Depths:
             estimator, depth = result
             if image in self._viewer.layers:
                 self._place(image, source.shown, depth)
-                self._state.message, self._state.problem = f"Depth by {estimator.name} on {estimator.device}.", False
+                self._state.say(f"Depth by {estimator.name} on {estimator.device}.")
 
         self._state.task, self._state.progress = "depth", 0.0
         self._lane.submit("depth", work, done, self._fail)

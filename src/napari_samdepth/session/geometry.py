@@ -220,3 +220,13 @@ def stack_axis(shown: Shown) -> int | None:
     """Return the axis along which a 3-D layer is a stack of planes, None for other layers."""
     others = [axis for axis in range(len(shown.point)) if axis not in (shown.rows_axis, shown.cols_axis)]
     return others[0] if len(others) == 1 else None
+
+
+def stack_position(layer: Image | Labels, dims: Dims) -> int | None:
+    """Return the position of the shown plane in a 3-D layer, None for other layers or where none is shown."""
+    try:
+        shown = shown_plane(layer, dims)
+    except LayerError:
+        return None
+    axis = stack_axis(shown)
+    return None if axis is None else shown.point[axis]

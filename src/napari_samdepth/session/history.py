@@ -63,6 +63,11 @@ class PromptState:
     boxes: tuple[NDArray[np.float64], ...] = ()
     found: tuple[FoundBox, ...] = ()
 
+    @classmethod
+    def nothing(cls, ndim: int) -> PromptState:
+        """Return what empty layers of `ndim` dimensions hold."""
+        return cls(np.zeros((0, ndim)), np.zeros(0, dtype=np.int64))
+
     @property
     def empty(self) -> bool:
         """Whether there is no prompt in the layers."""

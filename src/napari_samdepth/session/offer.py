@@ -23,7 +23,7 @@ from napari_samdepth.session.masks import MaskLayer
 from napari_samdepth.session.prompt_layers import PromptLayers
 from napari_samdepth.session.state import SessionState
 
-EMPTY = PromptState(np.zeros((0, 2)), np.zeros(0, dtype=np.int64))
+EMPTY = PromptState.nothing(ndim=2)
 
 Answer = tuple[Candidates, Patch, dict[str, float]]
 """What a decode brings: the masks, the best one at image resolution, its readout."""

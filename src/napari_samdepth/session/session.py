@@ -16,7 +16,7 @@ from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.choices import device_text
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.everything import Everything
-from napari_samdepth.session.geometry import LayerError, centre_on, go_to_plane, shown_plane, stack_axis
+from napari_samdepth.session.geometry import LayerError, centre_on, go_to_plane, stack_position
 from napari_samdepth.session.jobs import Lane, Progress
 from napari_samdepth.session.layers import read_plane
 from napari_samdepth.session.masks import MaskLayer
@@ -31,8 +31,7 @@ _SESSIONS: WeakKeyDictionary[ViewerModel, ref[AnnotationSession]] = WeakKeyDicti
 def session_of(viewer: ViewerModel) -> AnnotationSession:
     """Return the viewer's one AnnotationSession, made on first use and kept as long as the viewer."""
     real: ViewerModel = _real(viewer)
-    known = _SESSIONS.get(real)
-    session = known() if known is not None else None
+    session = _SESSIONS[real]() if real in _SESSIONS else None
     if session is None:
         session = AnnotationSession(real)
         _SESSIONS[real] = ref(session)
@@ -138,8 +137,7 @@ class AnnotationSession:
         self.lane.cancel()
         encoded = self._annotator.encoding.current is not None
         self.state.task, self.state.phase = "", "ready" if encoded else "idle"
-        self.state.message = "Cancelled." if encoded else "Cancelled; press Start to encode the image."
-        self.state.problem = False
+        self.state.say("Cancelled." if encoded else "Cancelled; press Start to encode the image.")
 
     def cancel(self) -> None:
         """Cancel what is running, and drop the mask on offer with its prompts."""
@@ -186,7 +184,7 @@ class AnnotationSession:
             If there is no image, or the view shows no plane of it.
         """
         image = _real(image_layer) if image_layer is not None else self.image or self.active_image()
-        self.state.message, self.state.problem = "", False
+        self.state.say("")
         self.depths.add(image, model)
 
     def use_depth(self, layer: Image, kind: DepthKind, unit: str | None = None) -> None:
@@ -228,12 +226,7 @@ class AnnotationSession:
 
     def shown_slice(self, labels: Labels) -> int | None:
         """Return the position of the shown plane in a 3-D layer, None for other layers or where none is shown."""
-        try:
-            shown = shown_plane(labels, self._viewer.dims)
-        except LayerError:
-            return None
-        axis = stack_axis(shown)
-        return None if axis is None else shown.point[axis]
+        return stack_position(labels, self._viewer.dims)
 
     def find_device(self) -> None:
         """Find out on the lane where models will run, and show it in the state."""
