@@ -90,13 +90,13 @@ def test_a_decoder_with_hooks_is_left_to_itself(tiny_sam: Any, rgb: NDArray[np.u
 
 
 def test_large_masks_are_judged_as_small_ones_are(monkeypatch: pytest.MonkeyPatch, tiny_sam: Any) -> None:
-    from napari_samdepth.models import everything
+    from napari_samdepth.models import grid
 
     segmenter = SamSegmenter(tiny_sam, "tiny", "tiny:0", CPU)
     embedding = segmenter.encode(np.random.default_rng(0).integers(0, 255, (700, 900, 3), dtype=np.uint8))
     search = {"points_per_side": 3, "pred_iou_thresh": -1e9, "stability_score_thresh": 0.0}
     sparing = segment_everything(segmenter, embedding, **search)  # type: ignore[arg-type]
-    monkeypatch.setattr(everything, "LARGE", 1 << 60)
+    monkeypatch.setattr(grid, "LARGE", 1 << 60)
     whole = segment_everything(segmenter, embedding, **search)  # type: ignore[arg-type]
     assert max(mask.area for mask in whole.masks) > 1 << 15
     assert [mask.stability_score for mask in sparing.masks] == [mask.stability_score for mask in whole.masks]

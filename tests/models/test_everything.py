@@ -11,7 +11,8 @@ from segment_anything import SamAutomaticMaskGenerator
 
 from napari_samdepth.core.maskset import MaskSet
 from napari_samdepth.models.device import Device
-from napari_samdepth.models.everything import Search, crop_boxes, propose, segment_everything
+from napari_samdepth.models.everything import propose, segment_everything
+from napari_samdepth.models.grid import Search, crop_boxes
 from napari_samdepth.models.protocols import Cancelled, ModelError
 from napari_samdepth.models.sam import SamSegmenter
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from napari_samdepth.core.maskset import MaskSet
 from napari_samdepth.models.builtin.segmenter import BuiltinSegmenter
-from napari_samdepth.models.everything import Search, propose
+from napari_samdepth.models.everything import propose
+from napari_samdepth.models.grid import Search
 from training.segmenter import baselines
 from training.segmenter.paint import Array
 from training.segmenter.pictures import read_nuclei

@@ -11,7 +11,8 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_samdepth.core.maskset import MaskSet
-from napari_samdepth.models.everything import Search, propose
+from napari_samdepth.models.everything import propose
+from napari_samdepth.models.grid import Search
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
 from napari_samdepth.session.found import add_features, at_full_size, full_plane
