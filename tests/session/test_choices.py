@@ -12,6 +12,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
+from napari_samdepth.models.device import choose_device
 from napari_samdepth.models.machine import hardware
 from napari_samdepth.models.protocols import Cancelled
 from napari_samdepth.session.choices import (
@@ -169,7 +170,8 @@ def test_the_first_image_of_each_model_is_measured_on_the_lane(
     session.start(image)
     session.add_depth()
     assert session.wait(WAIT)
-    here = hardware("cpu")
+    device = choose_device().name
+    here = hardware(device)
     for task in ("segment", "depth"):
         kept = load_settings().timing(task, "builtin", here)
         assert kept is not None
@@ -186,7 +188,7 @@ def test_the_first_image_of_each_model_is_measured_on_the_lane(
     more = load_settings().timing("segment", "builtin", here)
     assert more is not None
     assert len(more.seconds) == 2
-    assert "measured here" in _named("builtin").tooltip
+    assert "measured here" in _named("builtin", device=device).tooltip
 
 
 def test_failed_and_cancelled_runs_are_not_kept(
