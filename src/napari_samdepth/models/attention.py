@@ -1,12 +1,13 @@
-"""Attention of SAM's image encoder in pieces that fit the cache.
+"""Blocks of SAM's image encoder on a few rows of the image at a time, in pieces that fit the cache.
 
 The stock encoder of segment_anything keeps the whole attention matrix of a block (805 MB for ViT-B's global blocks)
 and goes through memory with it five times: product, two additions of the relative-position bias, softmax, product.
-Here the same operations are done on a few rows of it at a time. On the CPU in float32 every number is computed by the
-same operations in the same order, so the result equals the stock encoder's bit for bit wherever the matrix product of
-some rows equals these rows of the whole product (it does with the libraries that torch ships for x86); elsewhere it
-differs in rounding. On a GPU, and in bfloat16, the pieces go through torch's fused attention with the bias as its mask,
-which differs from stock in rounding.
+On the CPU everything of a block, from the norm to the perceptron, is done here on one row of windows (or ROWS rows of
+a global block) after another, and the attention on PIECE elements of its matrix. In float32 every number is computed by
+the same operations in the same order, so the result equals the stock encoder's bit for bit wherever the matrix product
+of some rows equals these rows of the whole product (it does with the libraries that torch ships for x86); elsewhere it
+differs in rounding. Torch's fused attention with the bias as its mask, which differs from stock in rounding, was slower
+here, except in the windows in bfloat16. A GPU takes all windows at once, and goes through it.
 
 Sources: decomposed relative positions, Li et al., "MViTv2", CVPR 2022, as used by segment_anything; attention in
 pieces, Rabe and Staats, "Self-attention does not need O(n^2) memory", 2021 (here the softmax sees whole rows, so there
@@ -23,6 +24,10 @@ from napari_samdepth.models.device import torch_module
 
 PIECE = 1 << 20
 """Elements of the attention matrix that are worked on at a time on the CPU (4 MiB in float32)."""
+ROWS = 16
+"""Rows of the image that a global block works on at a time on the CPU."""
+FEW = 1024
+"""Below so many keys (a window has 196) torch's fused attention is quicker in bfloat16, from there on the pieces are."""
 FUSED_ROWS = 512
 """Rows of the attention matrix per call of torch's fused attention."""
 
@@ -37,55 +42,82 @@ def run_block(block: Any, x: Any) -> Any:
     x
         Tensor (B, H, W, C).
     """
+    torch = torch_module()
+    if x.device.type != "cpu":
+        return _whole(block, x)
+    out = torch.empty_like(x)
+    for image, result in zip(x, out, strict=True):
+        _by_rows(block, image, result)
+    return out
+
+
+def _whole(block: Any, x: Any) -> Any:
+    """Return what ``block(x)`` returns, all windows at once."""
     attention, size = block.attn, block.window_size
     height, width = x.shape[1], x.shape[2]
     qkv = attention.qkv(block.norm1(x))
     if size > 0:
         # the padding of the windows is zeros before qkv, so its bias after it: no need to compute that
-        heads = attend(attention, _to_windows(qkv, size, attention.qkv.bias))
+        heads = _at_once(attention, _to_windows(qkv, size, attention.qkv.bias))
         heads = _from_windows(heads, size, height, width)
     else:
-        heads = attend(attention, qkv)
+        heads = _at_once(attention, qkv)
     x = x + attention.proj(heads)
     return x + block.mlp(block.norm2(x))
 
 
-def attend(attention: Any, qkv: Any) -> Any:
-    """Return what an attention feeds into its last projection, computed in pieces.
-
-    Parameters
-    ----------
-    attention
-        An ``Attention`` of segment_anything's image encoder, with or without relative positions.
-    qkv
-        Tensor (B, H, W, 3 C), what its ``qkv`` gives.
-
-    Returns
-    -------
-    Tensor (B, H, W, C).
-    """
-    torch = torch_module()
-    batch, height, width, _ = qkv.shape
-    heads = attention.num_heads
-    qkv = qkv.reshape(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4)
-    q, k, v = qkv.reshape(3, batch * heads, height * width, -1).unbind(0)
-    bias = _bias(attention, q, height, width) if attention.use_rel_pos else None
-    if q.device.type == "cpu" and q.dtype == torch.float32:
-        out = _exact(q, k, v, attention.scale, bias, height, width)
-    else:
-        out = _fused(q, k, v, attention.scale, bias)
-    return out.view(batch, heads, height, width, -1).permute(0, 2, 3, 1, 4).reshape(batch, height, width, -1)
+def _by_rows(block: Any, x: Any, out: Any) -> None:
+    """Write what the block makes of an image (H, W, C) into `out`, some rows after the other."""
+    attention, size = block.attn, block.window_size
+    height, width = x.shape[:2]
+    tables = _tables(attention, *((size, size) if size else (height, width)))
+    if not size:
+        qkv = attention.qkv(block.norm1(x))
+        _, keys, values = _split(attention, qkv)
+    for top in range(0, height, size or ROWS):
+        rows = x[top : top + (size or ROWS)]
+        if size:
+            heads = _windows(attention, attention.qkv(block.norm1(rows)), size, tables)
+        else:
+            queries = _split(attention, qkv[top : top + ROWS])[0]
+            near = _bias(queries, tables, range(top, top + len(rows)), width)
+            heads = _attend(queries, keys, values, attention.scale, near).view(*rows.shape[:2], -1)
+        rows = rows + attention.proj(heads)
+        out[top : top + len(rows)] = rows + block.mlp(block.norm2(rows))
 
 
-def _bias(attention: Any, q: Any, height: int, width: int) -> tuple[Any, Any]:
-    """Return the bias per row and per column of the keys: (b, n, height) and (b, n, width)."""
-    torch = torch_module()
-    table_rows = _relative(attention.rel_pos_h, height)
-    table_cols = _relative(attention.rel_pos_w, width)
-    grid = q.reshape(q.shape[0], height, width, -1)
-    by_row = torch.einsum("bhwc,hkc->bhwk", grid, table_rows)
-    by_col = torch.einsum("bhwc,wkc->bhwk", grid, table_cols)
-    return by_row.reshape(q.shape[0], -1, height), by_col.reshape(q.shape[0], -1, width)
+def _windows(attention: Any, qkv: Any, size: int, tables: tuple[Any, Any] | None) -> Any:
+    """Return the attention's heads (h, W, C) of a row of windows, given its qkv (h, W, 3 C) with h <= size."""
+    height, width, channels = qkv.shape
+    out = qkv.new_empty((height, width, channels // 3))
+    for left in range(0, width, size):
+        part = qkv[:, left : left + size]
+        window = part
+        if part.shape[:2] != (size, size):
+            # the padding is zeros before qkv, so its bias after it: no need to compute that
+            window = qkv.new_zeros((size, size, channels))
+            if attention.qkv.bias is not None:
+                window[:] = attention.qkv.bias
+            window[:height, : part.shape[1]] = part
+        queries, keys, values = _split(attention, window)
+        # what the padding below would ask is not wanted
+        queries = queries[:, : height * size]
+        near = _bias(queries, tables, range(height), size)
+        heads = _attend(queries, keys, values, attention.scale, near).view(height, size, -1)
+        out[:, left : left + size] = heads[:, : part.shape[1]]
+    return out
+
+
+def _split(attention: Any, qkv: Any) -> Any:
+    """Return queries, keys and values, each (heads, n, d), of (h, W, 3 C)."""
+    return qkv.reshape(-1, 3, attention.num_heads, qkv.shape[-1] // 3 // attention.num_heads).permute(1, 2, 0, 3)
+
+
+def _tables(attention: Any, height: int, width: int) -> tuple[Any, Any] | None:
+    """Return the position vectors of every pair of rows (h, h, d) and of columns (w, w, d), None if there are none."""
+    if not attention.use_rel_pos:
+        return None
+    return _relative(attention.rel_pos_h, height), _relative(attention.rel_pos_w, width)
 
 
 def _relative(table: Any, size: int) -> Any:
@@ -99,40 +131,69 @@ def _relative(table: Any, size: int) -> Any:
     return table[steps[:, None] - steps[None, :] + size - 1]
 
 
-def _exact(q: Any, k: Any, v: Any, scale: float, bias: tuple[Any, Any] | None, height: int, width: int) -> Any:
-    """Return softmax(q k^T * scale + bias) v, (b, n, c), in the stock order of operations on pieces of PIECE."""
+def _bias(queries: Any, tables: tuple[Any, Any] | None, rows: range, width: int) -> tuple[Any, Any] | None:
+    """Return the bias (b, n, h) per row and (b, n, w) per column of the keys, for queries (b, n, d) of some rows."""
+    if tables is None:
+        return None
     torch = torch_module()
-    count, length, _ = q.shape
-    rows = max(1, min(length, PIECE // length))
-    group = max(1, min(count, PIECE // (rows * length)))
-    scaled, keys = q * scale, k.transpose(-2, -1)
-    out = torch.empty_like(v)
+    count, length, depth = queries.shape
+    grid = queries.reshape(count, len(rows), width, depth)
+    by_row = torch.einsum("bhwc,hkc->bhwk", grid, tables[0][rows.start : rows.stop])
+    by_col = torch.einsum("bhwc,wkc->bhwk", grid, tables[1])
+    return by_row.reshape(count, length, -1), by_col.reshape(count, length, -1)
+
+
+def _attend(q: Any, k: Any, v: Any, scale: float, bias: tuple[Any, Any] | None) -> Any:
+    """Return softmax(q k^T * scale + bias) v as (n, heads x d), of q (heads, n, d), k and v (heads, N, d).
+
+    The order of operations is the stock encoder's, on pieces of PIECE.
+    """
+    torch = torch_module()
+    if q.dtype != torch.float32 and k.shape[1] < FEW:
+        return _fused(q, k, v, scale, bias).transpose(0, 1).flatten(1)
+    count, length, depth = q.shape
+    rows = max(1, min(length, PIECE // k.shape[1]))
+    group = max(1, min(count, PIECE // (rows * k.shape[1])))
+    scaled, keys = q * scale, k.mT
+    out = q.new_empty((length, count, depth))
     for first in range(0, count, group):
         some = slice(first, min(first + group, count))
         for top in range(0, length, rows):
             part = slice(top, min(top + rows, length))
             logits = torch.bmm(scaled[some, part], keys[some])
             if bias is not None:
-                grid = logits.view(logits.shape[0], logits.shape[1], height, width)
+                grid = logits.view(*logits.shape[:2], bias[0].shape[2], bias[1].shape[2])
                 grid += bias[0][some, part, :, None]
                 grid += bias[1][some, part, None, :]
-            out[some, part] = torch.bmm(logits.softmax(dim=-1), v[some])
-    return out
+            torch.softmax(logits, dim=-1, out=logits)
+            out[part, some] = torch.bmm(logits, v[some]).transpose(0, 1)
+    return out.view(length, -1)
 
 
 def _fused(q: Any, k: Any, v: Any, scale: float, bias: tuple[Any, Any] | None) -> Any:
-    """Return softmax(q k^T * scale + bias) v, (b, n, c), through torch's fused attention."""
+    """Return softmax(q k^T * scale + bias) v, (b, n, d), through torch's fused attention."""
     torch = torch_module()
     fused = torch.nn.functional.scaled_dot_product_attention
     if bias is None:
         return fused(q[None], k[None], v[None], scale=scale)[0]
-    out = torch.empty_like(v)
-    length = q.shape[1]
-    for top in range(0, length, FUSED_ROWS):
-        part = slice(top, min(top + FUSED_ROWS, length))
-        mask = (bias[0][:, part, :, None] + bias[1][:, part, None, :]).reshape(q.shape[0], -1, length)
-        out[:, part] = fused(q[None, :, part], k[None], v[None], attn_mask=mask[None].to(q.dtype), scale=scale)[0]
+    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    for top in range(0, q.shape[1], FUSED_ROWS):
+        part = slice(top, min(top + FUSED_ROWS, q.shape[1]))
+        mask = bias[0][:, part, :, None] + bias[1][:, part, None, :]
+        mask = mask.view(1, q.shape[0], part.stop - part.start, -1).to(q.dtype)
+        out[:, part] = fused(q[None, :, part], k[None], v[None], attn_mask=mask, scale=scale)[0]
     return out
+
+
+def _at_once(attention: Any, qkv: Any) -> Any:
+    """Return the attention's heads (B, H, W, C) of (B, H, W, 3 C): windows or images, all at once."""
+    batch, height, width, _ = qkv.shape
+    heads = attention.num_heads
+    split = qkv.reshape(batch, height * width, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = split.reshape(3, batch * heads, height * width, -1).unbind(0)
+    bias = _bias(q, _tables(attention, height, width), range(height), width)
+    out = _fused(q, k, v, attention.scale, bias)
+    return out.view(batch, heads, height, width, -1).permute(0, 2, 3, 1, 4).reshape(batch, height, width, -1)
 
 
 def _to_windows(x: Any, size: int, fill: Any) -> Any:
