@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 ARGS ?=
 
 
-.PHONY: help setup system demo test check format train training-setup clean
+.PHONY: help setup system demo test check format bench train training-setup clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ check: setup ## formatter, linter, types, manifest, import fence, size nudge
 format: setup ## put the code into the formatter's shape
 	@.venv/bin/ruff check --fix --quiet . || true
 	@.venv/bin/ruff format .
+
+bench: setup ## one table of ratios against other tools (ARGS="encode click" picks rows)
+	@$(PYTHON_IN_VENV) -m benchmarks $(ARGS)
 
 training-setup: setup
 	@scripts/setup.sh dev,training

@@ -1,52 +1,30 @@
 """Encoding, clicking and depth: ours against SamPredictor and transformers' pipeline, with the same weights.
 
-    python -m benchmarks.networks [encode] [encode-bf16] [click] [depth] [depth-bf16] [memory] [--runs 5] [--json FILE]
-
-Weights are random: they cost what trained ones cost. Peer and ours take turns in one process after one warm-up of
-each; the ratio is that of the medians, in wall time and, since a busy machine falsifies that, in processor time.
-Memory is measured with one variant a process. The run fails when outputs differ or a floor is missed.
-
 click: prompt to pixels in a napari Labels layer of 4096 x 4096; the peer predicts with SamPredictor, writes the mask
 and refreshes. The embedding is random and the decoder's last layer is planted so that masks are discs of a few
-thousandths of the image, as nuclei and coins are.
+thousandths of the image, as nuclei and coins are. click-busy: the same beside a process that computes without end.
+There each side has a process of its own, because how OpenMP's threads wait is settled when torch is loaded: the peer
+loads torch as it comes, ours through napari_samdepth. They take turns as everywhere.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import resource
-import statistics
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.table import PACKAGE, Case, Options, Row, grown, measure, memory
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.depth import load_depth
-from napari_samdepth.models.device import Device, bfloat16_gains, torch_module
+from napari_samdepth.models.device import Device, torch_module
 from napari_samdepth.models.protocols import Embedding
 from napari_samdepth.models.sam import SamSegmenter
 
-FLOORS = {"encode": 1.6, "encode-bf16": 2.5, "click": 2.5, "depth": 1.0, "depth-bf16": 1.6}
-MEMORY_FLOOR = 0.2
 SIDE = 4096
-
-
-@dataclass
-class Case:
-    """A peer and ours, and how their results are compared (raises AssertionError, returns what to print)."""
-
-    peer: Callable[[], Any]
-    ours: Callable[[], Any]
-    compare: Callable[[Any, Any], str]
 
 
 def random_sam() -> Any:
@@ -70,17 +48,17 @@ def picture(height: int, width: int) -> np.ndarray[Any, Any]:
     return np.clip(128 + 80 * waves + noise, 0, 255).astype(np.uint8)
 
 
-def encode(precision: Any) -> Case:
+def encode(precision: Any, device: str = "cpu") -> Case:
     """`SamPredictor.set_image` and ours on a 1024 x 768 picture."""
     from segment_anything import SamPredictor
 
-    sam, rgb = random_sam(), picture(768, 1024)
+    sam, rgb = random_sam().to(device), picture(768, 1024)
     predictor = SamPredictor(sam)
-    segmenter = SamSegmenter(sam, "vit_b", "vit_b:0", Device("cpu", ""), precision=precision)
+    segmenter = SamSegmenter(sam, "vit_b", "vit_b:0", Device(device, ""), precision=precision)
 
     def peer() -> Any:
         predictor.set_image(rgb)
-        return predictor.features[0].numpy()
+        return predictor.features[0].cpu().numpy()
 
     def compare(theirs: Any, found: Any) -> str:
         difference = np.linalg.norm(found - theirs) / np.linalg.norm(theirs)
@@ -142,7 +120,7 @@ def click() -> Case:
     return Case(peer, ours, compare)
 
 
-def depth(precision: Any, folder: Path) -> Case:
+def depth(precision: Any, folder: Path, device: str = "cpu") -> Case:
     """DPT-large (real size) on a 480 x 640 picture."""
     torch = torch_module()
     import transformers
@@ -158,8 +136,8 @@ def depth(precision: Any, folder: Path) -> Case:
         )  # fmt: skip
         transformers.DPTForDepthEstimation(config).save_pretrained(path)
         transformers.DPTImageProcessor().save_pretrained(path)
-    pipeline = transformers.pipeline("depth-estimation", model=str(path), device="cpu")
-    estimator = load_depth(path, device="cpu", precision=precision)
+    pipeline = transformers.pipeline("depth-estimation", model=str(path), device=device)
+    estimator = load_depth(path, device=device, precision=precision)
     rgb = picture(480, 640)
 
     def compare(theirs: Any, found: Any) -> str:
@@ -169,103 +147,77 @@ def depth(precision: Any, folder: Path) -> Case:
         return f"differs by {worst:.1e} of the range, Spearman {rank:.6f}"
 
     def peer() -> Any:
-        return pipeline(Image.fromarray(rgb))["predicted_depth"].numpy()
+        return pipeline(Image.fromarray(rgb))["predicted_depth"].cpu().numpy()
 
     return Case(peer, lambda: estimator.estimate(rgb).values, compare)
 
 
-def measure(name: str, case: Case, runs: int) -> dict[str, Any]:
-    """Return medians of wall and processor seconds, peer and ours in turn after a warm-up of each."""
-    wall: dict[str, list[float]] = {"peer": [], "ours": []}
-    cpu: dict[str, list[float]] = {"peer": [], "ours": []}
-    theirs, found = case.peer(), case.ours()
+def beside_a_busy_process(options: Options) -> Row:
+    """A click in a process of each side, while a third one never rests; seconds are those the processes report."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    first = {"peer": "import torch", "ours": "import napari_samdepth.models.device as d; d.torch_module()"}
+    served = {
+        who: subprocess.Popen(
+            [sys.executable, "-c", f"{first[who]}; from benchmarks.networks import serve; serve({who!r})"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PACKAGE, env=environment,
+        )
+        for who in ("peer", "ours")
+    }  # fmt: skip
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+
+    def ask(who: str) -> int:
+        pipe = served[who]
+        assert pipe.stdin is not None
+        assert pipe.stdout is not None
+        pipe.stdin.write("click\n")
+        pipe.stdin.flush()
+        return int(pipe.stdout.readline())
+
+    def compare(theirs: int, found: int) -> str:
+        assert theirs == found > 0, (theirs, found)
+        return f"one busy process beside it; the same {found:,} pixels"
+
+    case = Case(lambda: ask("peer"), lambda: ask("ours"), compare)
     try:
-        note, same = case.compare(theirs, found), True
-    except AssertionError as error:
-        note, same = f"OUTPUTS DIFFER {error}", False
-    for _ in range(runs):
-        for who, run in (("peer", case.peer), ("ours", case.ours)):
-            start, used = time.perf_counter(), time.process_time()
-            run()
-            wall[who].append(time.perf_counter() - start)
-            cpu[who].append(time.process_time() - used)
-    kept = {"wall": wall, "cpu": cpu}
-    seconds = {f"{who}_{unit}": statistics.median(kept[unit][who]) for unit in kept for who in ("peer", "ours")}
-    ratios = {unit: seconds[f"peer_{unit}"] / seconds[f"ours_{unit}"] for unit in ("wall", "cpu")}
-    print(
-        f"{name:<14}{seconds['peer_wall']:>9.3f}{seconds['ours_wall']:>9.3f}{ratios['wall']:>7.2f}"
-        f"{seconds['peer_cpu']:>9.3f}{seconds['ours_cpu']:>9.3f}{ratios['cpu']:>7.2f}{FLOORS[name]:>7.1f}"
-        f"  load {os.getloadavg()[0]:.1f}  {note}",
-        flush=True,
-    )
-    return {
-        **seconds,
-        "ratio_wall": ratios["wall"],
-        "ratio_cpu": ratios["cpu"],
-        "floor": FLOORS[name],
-        "note": note,
-        "same": same,
-    }
+        return measure("click-busy", "SamPredictor + write + refresh", 5.0, case, max(options.runs, 9), clock_only=True)
+    finally:
+        for process in (busy, *served.values()):
+            process.kill()
+            process.wait()
 
 
-def extra_memory(variant: str) -> int:
-    """Return by how many bytes encoding raises the peak of this process; for a process of its own."""
-    case = encode("float32")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (case.peer if variant == "peer" else case.ours)()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+def serve(who: str) -> None:
+    """Click once per line on the standard input and answer with the number of pixels; for `beside_a_busy_process`."""
+    case = click()
+    run = case.peer if who == "peer" else case.ours
+    for _ in sys.stdin:
+        print(int(run().sum()), flush=True)
 
 
-def memory() -> dict[str, Any]:
-    """Return the extra peak memory of encoding, peer and ours, each in a process of its own."""
-    found = {}
-    for variant in ("peer", "ours"):
-        command = [sys.executable, "-m", "benchmarks.networks", "--variant", variant]
-        found[variant] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    ratio = found["ours"] / found["peer"]
-    sizes = f"peer {found['peer'] / 1e6:.0f} MB, ours {found['ours'] / 1e6:.0f} MB"
-    print(f"{'memory':<14}{sizes}: {ratio:.2f} x, at most {MEMORY_FLOOR}")
-    return {**found, "ratio": ratio, "floor": MEMORY_FLOOR}
+def encode_memory(options: Options, variant: str | None = None) -> Row | int:
+    """Extra peak memory of encoding; with `variant` that of one side, for a process of its own."""
+    if variant is None:
+        return memory("encode-memory", "SamPredictor.set_image", 0.2, options)
+    case = encode("float32", options.device)
+    return grown(case.peer if variant == "peer" else case.ours)
 
 
-def main() -> int:
-    """Print one line per case; return 1 where a floor is missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("cases", nargs="*", default=[*FLOORS, "memory"])
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    parser.add_argument("--variant", choices=("peer", "ours"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch = torch_module()
-    if options.variant:
-        print(extra_memory(options.variant))
-        return 0
-    print(f"{torch.get_num_threads()} threads; bfloat16 gains here: {bfloat16_gains()}")
-    print(f"{'':<14}{'peer s':>9}{'ours s':>9}{'ratio':>7}{'peer cpu':>9}{'ours cpu':>9}{'ratio':>7}{'floor':>7}")
-    figures: dict[str, Any] = {}
-    missed = False
-    with tempfile.TemporaryDirectory() as folder:
-        make: dict[str, Callable[[], Case]] = {
-            "encode": lambda: encode("float32"),
-            "encode-bf16": lambda: encode("bfloat16"),
-            "click": click,
-            "depth": lambda: depth("float32", Path(folder)),
-            "depth-bf16": lambda: depth("bfloat16", Path(folder)),
-        }
-        for name in options.cases:
-            if name == "memory":
-                figures[name] = memory()
-                missed |= figures[name]["ratio"] > MEMORY_FLOOR
-                continue
-            if name.endswith("bf16") and not bfloat16_gains():
-                print(f"{name:<14}skipped: bfloat16 does not gain on this processor")
-                continue
-            figures[name] = measure(name, make[name](), options.runs)
-            missed |= figures[name]["ratio_wall"] < figures[name]["floor"] or not figures[name]["same"]
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    return int(missed)
+def _encode(options: Options, name: str, precision: str, floor: float) -> Row:
+    return measure(name, "SamPredictor.set_image", floor, encode(precision, options.device), options.runs)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _depth(options: Options, name: str, precision: str, floor: float) -> Row:
+    case = depth(precision, options.folder, options.device)
+    return measure(name, 'pipeline("depth-estimation")', floor, case, options.runs)
+
+
+ROWS = {
+    "encode": lambda options: _encode(options, "encode", "float32", 1.6),
+    "encode-bf16": lambda options: _encode(options, "encode-bf16", "bfloat16", 2.5),
+    "encode-memory": encode_memory,
+    "click": lambda options: measure("click", "SamPredictor + write + refresh", 2.5, click(), max(options.runs, 9)),
+    "click-busy": beside_a_busy_process,
+    "depth": lambda options: _depth(options, "depth", "float32", 1.0),
+    "depth-bf16": lambda options: _depth(options, "depth-bf16", "bfloat16", 1.6),
+}
+VARIANTS = {"encode-memory": encode_memory}

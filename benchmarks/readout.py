@@ -1,7 +1,5 @@
 """Readout of 10,000 labels on 4096 x 4096: ours against `regionprops_table` with the same properties.
 
-    python -m benchmarks.readout [--size 4096] [--runs 5] [--stripes-size 1024] [--json FILE]
-
 The peer is scikit-image's own loop over labels with extra properties written the way its documentation shows: a
 function per property on the label's crop. The functions share a label's core and rings, so that the peer computes
 them once and not again for every column; what it needs from outside the crop (the rings, other labels) it cuts from
@@ -10,33 +8,24 @@ are arithmetic on the table, and in_front_of, which ours computes besides).
 
 Ours uses as many cores as there are (at most four), the peer one. With stripes every label's crop is the whole image,
 which the peer walks through label by label: 1024 x 1024 keeps that to minutes, and larger images favour ours.
-
-Peer and ours take turns, after one warm-up of each on a small image; the ratio is that of the medians.
-The run fails when a number differs, or a floor is missed.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import statistics
-import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from skimage.measure import regionprops_table
 
+from benchmarks.table import Case, Options, Row, measure
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.readout import depth_readout
 from napari_samdepth.core.scale import depth_scale
 
-FLOORS = {"compact": 10.0, "stripes": 20.0}
 AROUND = 7
 """Pixels around a label that decide on its outer ring: the ring's width, and as much again to other labels."""
 COMPARED = {
@@ -176,47 +165,26 @@ class Peer:
         }
 
 
-def compare(labels: NDArray[np.int32], runs: int) -> tuple[float, float]:
-    """Return the median seconds of peer and ours, taken in turn; raises AssertionError where a number differs."""
+def measured(name: str, labels: NDArray[np.int32], floor: float, options: Options) -> Row:
+    """Peer and ours in turn on the same labels, every number compared;"""
     values = depth_of(len(labels))
-    peer_seconds, our_seconds = [], []
-    for _ in range(runs):
-        depth = DepthMap(values, "inverse")  # a new one each time: its range is computed anew
-        start = time.perf_counter()
-        ours = depth_readout(labels, depth)
-        our_seconds.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        theirs = Peer(labels, depth).table()
-        peer_seconds.append(time.perf_counter() - start)
+
+    def same(theirs: dict[str, NDArray[Any]], ours: pd.DataFrame) -> str:
         np.testing.assert_array_equal(ours.index, theirs["label"])
-        for name, peer_name in COMPARED.items():
-            np.testing.assert_allclose(ours[name], theirs[peer_name], rtol=1e-5, atol=1e-6, err_msg=name)
-        print(f"  ours {our_seconds[-1]:.2f} s, peer {peer_seconds[-1]:.2f} s", file=sys.stderr, flush=True)
-    return statistics.median(peer_seconds), statistics.median(our_seconds)
+        for column, peer_column in COMPARED.items():
+            np.testing.assert_allclose(ours[column], theirs[peer_column], rtol=1e-5, atol=1e-6, err_msg=column)
+        return f"{len(ours):,} labels on {len(labels)}², equal"
+
+    # a new depth map each time: its range is computed anew
+    case = Case(
+        lambda: Peer(labels, DepthMap(values, "inverse")).table(),
+        lambda: depth_readout(labels, DepthMap(values, "inverse")),
+        same,
+    )
+    return measure(name, "regionprops_table", floor, case, options.runs)
 
 
-def main() -> int:
-    """Print the two ratios; return 1 where a floor is missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--size", type=int, default=4096, help="side of the image with compact labels")
-    parser.add_argument("--stripes-size", type=int, default=1024, help="side of the image with striped labels")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    options = parser.parse_args()
-    for small in (compact(256), stripes(256, 5)):
-        compare(small, runs=1)
-    cases = {"compact": compact(options.size), "stripes": stripes(options.stripes_size)}
-    figures: dict[str, Any] = {}
-    print(f"{'labels':<34}{'peer s':>9}{'ours s':>9}{'ratio':>8}{'floor':>8}   load {os.getloadavg()[0]:.1f}")
-    for name, labels in cases.items():
-        peer, ours = compare(labels, options.runs)
-        what = f"{name}, {len(np.unique(labels)) - 1:,} on {len(labels)}²"
-        print(f"{what:<34}{peer:>9.2f}{ours:>9.2f}{peer / ours:>8.1f}{FLOORS[name]:>8.1f}", flush=True)
-        figures[name] = {"peer_s": peer, "ours_s": ours, "ratio": peer / ours, "floor": FLOORS[name]}
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    return int(any(case["ratio"] < case["floor"] for case in figures.values()))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+ROWS = {
+    "readout-compact": lambda options: measured("readout-compact", compact(4096), 10.0, options),
+    "readout-stripes": lambda options: measured("readout-stripes", stripes(1024), 20.0, options),
+}

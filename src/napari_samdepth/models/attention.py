@@ -27,7 +27,7 @@ PIECE = 1 << 20
 ROWS = 16
 """Rows of the image that a global block works on at a time on the CPU."""
 FEW = 1024
-"""Below so many keys (a window has 196) torch's fused attention is quicker in bfloat16, from there on the pieces are."""
+"""Below so many keys (a window has 196) torch's fused attention is quicker in bfloat16, above the pieces are."""
 FUSED_ROWS = 512
 """Rows of the attention matrix per call of torch's fused attention."""
 
