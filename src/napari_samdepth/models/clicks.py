@@ -17,10 +17,13 @@ inside functions; it does not import torch itself.
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from napari_samdepth.models.device import torch_module
+from napari_samdepth.models.protocols import Embedding
 
 
 def can_decode(decoder: Any) -> bool:
@@ -208,6 +211,46 @@ class ClickDecoder:
     def _columns(self, x: Any, attention: Any) -> Any:
         """Return (heads, d, N) of (N, heads x d)."""
         return _heads(x, attention).mT.contiguous().to(self._kind)
+
+
+class ManyClicks:
+    """A `ClickDecoder` for a SAM, made at first use, that keeps what clicks on one image after another share."""
+
+    def __init__(self, sam: Any, kind: Any = None) -> None:
+        """`kind` is as in `ClickDecoder`, float32 if None."""
+        self._sam = sam
+        self._kind = kind or torch_module().float32
+        self._decoder: ClickDecoder | None = None
+        self._shared: tuple[weakref.ref[Embedding], SharedImage] | None = None
+
+    def above(
+        self, embedding: Embedding, features: Callable[[], Any], clicks: tuple[Any, Any], threshold: float
+    ) -> tuple[Any, Any, Any]:
+        """Decode single clicks on an image.
+
+        Parameters
+        ----------
+        embedding
+            Stands for the image.
+        features
+            Gives its features (1, C, h, w); called where they are not kept.
+        clicks
+            (n, 1, 2) (x, y) in the network's input, and labels (n, 1).
+        threshold
+            Only masks with a predicted IoU above this are made.
+
+        Returns
+        -------
+        As `ClickDecoder` does, on the network's device.
+        """
+        with torch_module().inference_mode():
+            encoder = self._sam.prompt_encoder
+            sparse, dense = encoder(points=clicks, boxes=None, masks=None)
+            if self._decoder is None:
+                self._decoder = ClickDecoder(self._sam.mask_decoder, encoder.get_dense_pe(), self._kind)
+            if self._shared is None or self._shared[0]() is not embedding:
+                self._shared = weakref.ref(embedding), self._decoder.shared(features(), dense[:1])
+            return self._decoder(self._shared[1], sparse, threshold)
 
 
 def _of_all(tokens: Any, columns: Any) -> Any:

@@ -6,9 +6,8 @@ resolution: `Candidates` upsamples the chosen one inside the box that it can tou
 
 from __future__ import annotations
 
-import weakref
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,9 @@ from napari_samdepth.models.device import (
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
 from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.protocols import Embedding, ModelError, Report
+
+if TYPE_CHECKING:
+    from napari_samdepth.models.clicks import ManyClicks
 
 Attention = Literal["chunked", "stock"]
 Precision = Literal["float32", "bfloat16"]
@@ -187,8 +189,7 @@ class SamSegmenter(OnDevice):
         self._attention: Attention = attention
         self._precision: Precision = precision
         self._positions: Any = None
-        self._clicks: Any = None
-        self._shared: tuple[weakref.ref[Embedding], Any] | None = None
+        self._many: ManyClicks | None = None
 
     @property
     def sam(self) -> Any:
@@ -196,7 +197,7 @@ class SamSegmenter(OnDevice):
         return self._sam
 
     def _moved(self) -> None:
-        self._positions = self._clicks = self._shared = None
+        self._positions = self._many = None
 
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
         """Return the embedding of an image.
@@ -304,18 +305,12 @@ class SamSegmenter(OnDevice):
         )
 
     def _promising(self, embedding: Embedding, points: NDArray[np.float64], threshold: float) -> tuple[Any, Any, Any]:
-        torch = torch_module()
-        from napari_samdepth.models.clicks import ClickDecoder
+        from napari_samdepth.models.clicks import ManyClicks
 
-        with torch.inference_mode():
-            sparse, dense = self._sam.prompt_encoder(points=self._single(embedding, points), boxes=None, masks=None)
-            if self._clicks is None:
-                kind = getattr(torch, self._precision)
-                self._clicks = ClickDecoder(self._sam.mask_decoder, self._sam.prompt_encoder.get_dense_pe(), kind)
-            if self._shared is None or self._shared[0]() is not embedding:
-                shared = self._clicks.shared(self._image_features(embedding), dense[:1])
-                self._shared = weakref.ref(embedding), shared
-            return self._clicks(self._shared[1], sparse, threshold)  # type: ignore[no-any-return]
+        if self._many is None:
+            self._many = ManyClicks(self._sam, getattr(torch_module(), self._precision))
+        clicks = self._single(embedding, points)
+        return self._many.above(embedding, lambda: self._image_features(embedding), clicks, threshold)
 
     def _single(self, embedding: Embedding, points: NDArray[np.float64]) -> tuple[Any, Any]:
         """Return single foreground clicks as the prompt encoder wants them: (n, 1, 2) (x, y) and labels (n, 1)."""

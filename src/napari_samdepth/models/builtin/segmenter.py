@@ -34,6 +34,7 @@ from napari_samdepth.models.protocols import Embedding, ModelError, Report
 
 if TYPE_CHECKING:
     from napari_samdepth.models.builtin.segmenter_views import View
+    from napari_samdepth.models.clicks import ManyClicks
 
 WEIGHTS = Path(__file__).with_name("segmenter.safetensors")
 CANVAS = 512
@@ -184,8 +185,7 @@ class BuiltinSegmenter(OnDevice):
         self._views: weakref.WeakKeyDictionary[Embedding, OrderedDict[View, Any]] = weakref.WeakKeyDictionary()
         self._given: OrderedDict[bytes, tuple[View, NDArray[np.float32]]] = OrderedDict()
         self._positions: Any = None
-        self._clicks: Any = None
-        self._shared: tuple[weakref.ref[Embedding], Any] | None = None
+        self._many: ManyClicks | None = None
 
     @property
     def sam(self) -> Any:
@@ -282,9 +282,17 @@ class BuiltinSegmenter(OnDevice):
         the image.
         """
         from napari_samdepth.models.builtin.segmenter_views import View
+        from napari_samdepth.models.clicks import ManyClicks
 
         view = View.whole(embedding.image_shape)
-        found = self._with_fallback("decoding", lambda: self._promising(embedding, view, points, threshold))
+
+        def run() -> tuple[Any, Any, Any]:
+            if self._many is None:
+                self._many = ManyClicks(self._sam)
+            clicks = self._single(view, points)
+            return self._many.above(embedding, lambda: self._features(embedding, view), clicks, threshold)
+
+        found = self._with_fallback("decoding", run)
         logits, scores, clicks = (part.cpu().numpy() for part in found)
         return logits, scores.astype(np.float64), clicks.astype(np.intp), view.frame
 
@@ -310,23 +318,6 @@ class BuiltinSegmenter(OnDevice):
         found = self._with_fallback("decoding", lambda: look(self, embedding, Prompts([point]), True))
         logits: NDArray[np.float32] = found.logits[found.best].cpu().numpy()
         return logits, found.score, found.view.frame, (found.view.top, found.view.left)
-
-    def _promising(
-        self, embedding: Embedding, view: View, points: NDArray[np.float64], threshold: float
-    ) -> tuple[Any, Any, Any]:
-        torch = torch_module()
-        from napari_samdepth.models.clicks import ClickDecoder
-
-        with torch.inference_mode():
-            encoder = self._sam.prompt_encoder
-            sparse, dense = encoder(points=self._single(view, points), boxes=None, masks=None)
-            if self._clicks is None:
-                self._clicks = ClickDecoder(self._sam.mask_decoder, encoder.get_dense_pe(), torch.float32)
-            if self._shared is None or self._shared[0]() is not embedding:
-                shared = self._clicks.shared(self._features(embedding, view), dense[:1])
-                self._shared = weakref.ref(embedding), shared
-            found: tuple[Any, Any, Any] = self._clicks(self._shared[1], sparse, threshold)
-            return found
 
     def _single(self, view: View, points: NDArray[np.float64]) -> tuple[Any, Any]:
         """Return single foreground clicks as the prompt encoder wants them: (n, 1, 2) (x, y) and labels (n, 1)."""
@@ -403,7 +394,7 @@ class BuiltinSegmenter(OnDevice):
         )
 
     def _moved(self) -> None:
-        self._positions = self._clicks = self._shared = None
+        self._positions = self._many = None
         self._views.clear()
 
 
