@@ -10,18 +10,17 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.candidates import MASK_THRESHOLD, Candidates, Patch
+from napari_samdepth.core.candidates import Candidates
 from napari_samdepth.core.coords import box_to_xyxy, points_to_xy
-from napari_samdepth.core.enlarge import mask_in_box
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.core.resample import Frame, positive_box
+from napari_samdepth.core.resample import Frame
+from napari_samdepth.models.builtin.segmenter_looks import Foveation, Look, ViewCandidates
 from napari_samdepth.models.checkpoint import fingerprint, read_weights
 from napari_samdepth.models.device import (
     Device,
@@ -40,94 +39,6 @@ WEIGHTS = Path(__file__).with_name("segmenter.safetensors")
 CANVAS = 512
 KEPT_VIEWS = 48
 KEPT_MASKS = 64
-
-
-@dataclass(frozen=True)
-class Foveation:
-    """How views are chosen; sizes in image pixels, found on validation images.
-
-    Attributes
-    ----------
-    start
-        Side of the view that a first click is decoded in.
-    least
-        Side of the smallest window.
-    span
-        Side of the wanted window over the object's longer side.
-    enough
-        Look again only where the wanted window is smaller than this share of the present one.
-    looks
-        Most views decoded for one prompt.
-    sure
-        Below this foretold IoU look closer at the click, whatever the mask.
-    trust
-        The last look counts unless an earlier one's foretold IoU is higher by more than this.
-    """
-
-    start: int = 512
-    least: int = 40
-    span: float = 2.5
-    enough: float = 0.7
-    looks: int = 3
-    sure: float = 0.7
-    trust: float = 0.05
-
-
-@dataclass(frozen=True, eq=False)
-class Look:
-    """One decode: the view, its logits (4, 128, 128) with the single mask first, and their foretold IoU (4,)."""
-
-    view: View
-    logits: Any
-    scores: Any
-    several: bool
-
-    @property
-    def offered(self) -> slice:
-        """Which of the four masks are offered."""
-        return slice(1, 4) if self.several else slice(0, 1)
-
-    @property
-    def best(self) -> int:
-        """Index of the offered mask with the highest foretold IoU."""
-        first = 1 if self.several else 0
-        return first + int(self.scores[self.offered].argmax())
-
-    @property
-    def score(self) -> float:
-        """Foretold IoU of the best mask."""
-        return float(self.scores[self.best])
-
-    @property
-    def mask(self) -> NDArray[np.bool_]:
-        """The best mask (128, 128)."""
-        mask: NDArray[np.bool_] = (self.logits[self.best] > MASK_THRESHOLD).cpu().numpy()
-        return mask
-
-
-@dataclass(frozen=True, eq=False)
-class ViewCandidates(Candidates):
-    """Candidates that were decoded in a window: `patch` reads the window's logits, finer than the canvas.
-
-    Attributes
-    ----------
-    view
-        The window.
-    fine
-        (n, 128, 128) float32, its logits.
-    """
-
-    view: View
-    fine: NDArray[np.float32]
-
-    def patch(self, index: int | None = None) -> Patch:
-        """Return mask `index` (the best if None) inside the box that it can touch, at image resolution."""
-        logits = self.fine[self.best if index is None else index]
-        box = positive_box(logits, self.view.frame, MASK_THRESHOLD)
-        if box is None:
-            return Patch(np.zeros((0, 0), dtype=bool), (0, 0))
-        inside = mask_in_box(logits, self.view.frame, box, MASK_THRESHOLD)
-        return Patch(inside, (box[0] + self.view.top, box[1] + self.view.left))
 
 
 def load_builtin(device: str | None = None, report: Report | None = None, weights: Path = WEIGHTS) -> BuiltinSegmenter:

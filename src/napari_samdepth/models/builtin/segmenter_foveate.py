@@ -13,7 +13,8 @@ from napari_samdepth.models.builtin.segmenter_views import View, from_canvas
 from napari_samdepth.models.protocols import Embedding
 
 if TYPE_CHECKING:
-    from napari_samdepth.models.builtin.segmenter import BuiltinSegmenter, Foveation, Look
+    from napari_samdepth.models.builtin.segmenter import BuiltinSegmenter
+    from napari_samdepth.models.builtin.segmenter_looks import Foveation, Look
 
 MARGIN = 0.06
 
