@@ -25,8 +25,8 @@ MATCH = 0.5
 class Setting:
     """What `segment_everything` is given: grid, crop layers and thresholds."""
 
-    points_per_side: int = 32
-    crop_n_layers: int = 1
+    points_per_side: int = 16
+    crop_n_layers: int = 2
     pred_iou_thresh: float = 0.7
     stability_score_thresh: float = 0.5
     box_nms_thresh: float = 0.7
