@@ -121,7 +121,11 @@ def click() -> Case:
 
 
 def depth(precision: Any, folder: Path, device: str = "cpu") -> Case:
-    """DPT-large (real size) on a 480 x 640 picture."""
+    """DPT-large (real size) on a 480 x 640 picture.
+
+    The last layer's bias is planted so that the final ReLU cuts nothing off: untrained, it sets most pixels to zero,
+    and ranks of rounding errors round zero tell nothing (Spearman 0.955 in bfloat16). Trained ones are positive.
+    """
     torch = torch_module()
     import transformers
     from PIL import Image
@@ -134,7 +138,10 @@ def depth(precision: Any, folder: Path, device: str = "cpu") -> Case:
             hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096,
             backbone_out_indices=[5, 11, 17, 23], neck_hidden_sizes=[256, 512, 1024, 1024],
         )  # fmt: skip
-        transformers.DPTForDepthEstimation(config).save_pretrained(path)
+        network = transformers.DPTForDepthEstimation(config)
+        with torch.no_grad():
+            list(network.head.modules())[-2].bias += 1
+        network.save_pretrained(path)
         transformers.DPTImageProcessor().save_pretrained(path)
     pipeline = transformers.pipeline("depth-estimation", model=str(path), device=device)
     estimator = load_depth(path, device=device, precision=precision)
