@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_everything_writes_labels_and_what_is_known_of_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = "everything coins.png --points-per-side 8 --min-area 300 --out all.tif --table all.csv"
+    words = "everything coins.png --points-per-side 8 --crop-n-layers 0 --min-area 300 --out all.tif --table all.csv"
     assert main(words.split()) == 0
     labels, table = tifffile.imread("all.tif"), pd.read_csv("all.csv", index_col="label")
     assert f"{len(table)} masks" in capsys.readouterr().out

@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 
     Picture = Callable[[str], NDArray[np.uint8]]
 
-BUILTIN = (0.7, 0.5)
-SAM = (0.88, 0.95)
-"""Predicted IoU and stability asked for unless said otherwise: the small model is less sure of itself."""
+BUILTIN: tuple[int, int, float, float] = (16, 2, 0.7, 0.5)
+SAM: tuple[int, int, float, float] = (32, 0, 0.88, 0.95)
+"""Points a side, crop layers, predicted IoU and stability unless said otherwise.
+
+The small model is less sure of itself, sees small objects in crops alone, and is quick.
+"""
 
 
 def add_many(commands: Any, picture: Picture) -> None:
     """Add both commands to those of a parser; `picture` reads an image file as uint8 (H, W, 3)."""
     everything = commands.add_parser("everything", help="all masks of an image: a labels TIFF")
-    everything.add_argument("--points-per-side", type=_count, default=32, help="clicks along a side of the grid (32)")
-    everything.add_argument("--crop-n-layers", type=_natural, default=0, help="layers of crops searched as well (0)")
+    everything.add_argument("--points-per-side", type=_count, help="clicks along a side of the grid (32; built-in 16)")
+    everything.add_argument("--crop-n-layers", type=_natural, help="layers of crops searched as well (0; built-in 2)")
     everything.add_argument("--pred-iou-thresh", type=float, help="least predicted IoU (0.88; built-in 0.7)")
     everything.add_argument("--stability-score-thresh", type=float, help="least stability (0.95; built-in 0.5)")
     everything.add_argument("--min-area", type=_natural, default=0, help="least area in pixels (0)")
@@ -65,16 +68,18 @@ def _everything(options: argparse.Namespace) -> int:
 
     rgb = options.picture(options.image)
     segmenter = load_segmenter(options.model, options.device, progress(), download=False)
-    iou, stability = BUILTIN if segmenter.name == "builtin" else SAM
+    asked = options.points_per_side, options.crop_n_layers, options.pred_iou_thresh, options.stability_score_thresh
+    usual = BUILTIN if segmenter.name == "builtin" else SAM
+    side, layers, iou, stability = (u if a is None else a for a, u in zip(asked, usual, strict=True))
     found = segment_everything(
         segmenter,
         segmenter.encode(rgb),
-        points_per_side=options.points_per_side,
-        crop_n_layers=options.crop_n_layers,
+        points_per_side=int(side),
+        crop_n_layers=int(layers),
         crop_n_points_downscale_factor=2,
-        pred_iou_thresh=iou if options.pred_iou_thresh is None else options.pred_iou_thresh,
-        stability_score_thresh=stability if options.stability_score_thresh is None else options.stability_score_thresh,
-        rgb=rgb if options.crop_n_layers else None,
+        pred_iou_thresh=iou,
+        stability_score_thresh=stability,
+        rgb=rgb if layers else None,
         report=progress(),
     )
     found = found.filtered(0.0, 0.0, 1.0, 1.0, min_area=options.min_area)

@@ -11,6 +11,9 @@ from napari_samdepth.widgets.parts import Dock, Fold, button, enable, form, row
 BUILTIN_THRESHOLDS = (0.7, 0.5)
 SAM_THRESHOLDS = (0.88, 0.95)
 """Predicted IoU and stability that the sliders start from: the small model is less sure of itself."""
+BUILTIN_GRID = (16, 2)
+SAM_GRID = (32, 0)
+"""Clicks a side and crop layers to start from: the small model sees small objects in crops alone, and is quick."""
 
 
 class EverythingFold(Fold):
@@ -63,8 +66,9 @@ class EverythingFold(Fold):
         state = self._session.state
         if state.model != self._model:
             self._model = state.model
-            iou, stability = BUILTIN_THRESHOLDS if state.model == "builtin" else SAM_THRESHOLDS
-            self.iou.value, self.stability.value = iou, stability
+            small = state.model == "builtin"
+            self.iou.value, self.stability.value = BUILTIN_THRESHOLDS if small else SAM_THRESHOLDS
+            self.points.value, self.crops.value = BUILTIN_GRID if small else SAM_GRID
         searching = self._session.lane.busy("everything")
         enable(self.find_button, "The search is under way." if searching else "")
         self.keep_button.setVisible(searching)
