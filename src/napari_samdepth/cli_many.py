@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     Picture = Callable[[str], NDArray[np.uint8]]
 
-BUILTIN: tuple[int, int, float, float] = (16, 2, 0.7, 0.5)
+BUILTIN: tuple[int, int, float, float] = (9, 2, 0.7, 0.5)
 SAM: tuple[int, int, float, float] = (32, 0, 0.88, 0.95)
-"""Points a side, crop layers, predicted IoU and stability unless said otherwise.
+BUILTIN_THINNING, SAM_THINNING = 1, 2
+"""Points a side, crop layers, predicted IoU and stability unless said otherwise, and how clicks thin out in crops.
 
 The small model is less sure of itself, sees small objects in crops alone, and is quick.
 """
@@ -28,7 +29,7 @@ The small model is less sure of itself, sees small objects in crops alone, and i
 def add_many(commands: Any, picture: Picture) -> None:
     """Add both commands to those of a parser; `picture` reads an image file as uint8 (H, W, 3)."""
     everything = commands.add_parser("everything", help="all masks of an image: a labels TIFF")
-    everything.add_argument("--points-per-side", type=_count, help="clicks along a side of the grid (32; built-in 16)")
+    everything.add_argument("--points-per-side", type=_count, help="clicks along a side of the grid (32; built-in 9)")
     everything.add_argument("--crop-n-layers", type=_natural, help="layers of crops searched as well (0; built-in 2)")
     everything.add_argument("--pred-iou-thresh", type=float, help="least predicted IoU (0.88; built-in 0.7)")
     everything.add_argument("--stability-score-thresh", type=float, help="least stability (0.95; built-in 0.5)")
@@ -76,7 +77,7 @@ def _everything(options: argparse.Namespace) -> int:
         segmenter.encode(rgb),
         points_per_side=int(side),
         crop_n_layers=int(layers),
-        crop_n_points_downscale_factor=2,
+        crop_n_points_downscale_factor=BUILTIN_THINNING if segmenter.name == "builtin" else SAM_THINNING,
         pred_iou_thresh=iou,
         stability_score_thresh=stability,
         rgb=rgb if layers else None,

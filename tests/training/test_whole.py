@@ -36,6 +36,6 @@ def test_two_empty_pictures_agree() -> None:
 
 
 def test_a_search_for_sliders_has_low_thresholds_and_the_same_grid() -> None:
-    setting = Setting(points_per_side=12, crop_n_layers=2)
+    setting = Setting(points_per_side=12, crop_n_layers=2, crop_n_points_downscale_factor=2)
     assert setting.search(0.3).pred_iou_thresh == setting.search(0.3).stability_score_thresh == 0.3
     assert len(setting.search().grid(1)) == 36

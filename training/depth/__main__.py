@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="of training, preparation not counted")
     parser.add_argument("--steps", type=int, default=10**9, help="stop after so many steps")
     parser.add_argument("--scenes", type=int, default=600, help="rendered scenes to train on")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--photos", type=float, default=0.35, help="share of teacher-labelled photographs in a batch")
     parser.add_argument("--every", type=int, default=50, help="save after so many steps")

@@ -36,10 +36,11 @@ def build(seed: int, start: Path | None = None) -> DepthNet:
     return net.to(memory_format=torch.channels_last)  # 15 % faster on a CPU
 
 
-def _optimiser(net: DepthNet) -> torch.optim.AdamW:
+def _optimiser(net: DepthNet, rate: float) -> torch.optim.AdamW:
     trunk = [p for p in net.trunk.parameters() if p.requires_grad]
     rest = [p for name, p in net.named_parameters() if not name.startswith("trunk.")]
-    groups = [{"params": trunk, "base": RATES["trunk"]}, {"params": rest, "base": RATES["decoder"]}]
+    parts = ((trunk, RATES["trunk"]), (rest, RATES["decoder"]))
+    groups = [{"params": parameters, "base": rate * base} for parameters, base in parts]
     return torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.01)
 
 
@@ -86,7 +87,7 @@ class Run:
         self.args = args
         self.net = build(args.seed, args.start)
         self.average = {k: v.detach().clone() for k, v in self.net.state_dict().items()}
-        self.optimiser = _optimiser(self.net)
+        self.optimiser = _optimiser(self.net, args.rate)
         self.step, self.spent = 0, 0.0
         if args.resume and args.resume.exists():
             saved = torch.load(args.resume, weights_only=True)

@@ -25,8 +25,9 @@ MATCH = 0.5
 class Setting:
     """What `segment_everything` is given: grid, crop layers and thresholds."""
 
-    points_per_side: int = 16
+    points_per_side: int = 9
     crop_n_layers: int = 2
+    crop_n_points_downscale_factor: int = 1
     pred_iou_thresh: float = 0.7
     stability_score_thresh: float = 0.5
     box_nms_thresh: float = 0.7
@@ -37,7 +38,7 @@ class Setting:
         return Search(
             points_per_side=self.points_per_side,
             crop_n_layers=self.crop_n_layers,
-            crop_n_points_downscale_factor=2,
+            crop_n_points_downscale_factor=self.crop_n_points_downscale_factor,
             pred_iou_thresh=self.pred_iou_thresh if floor is None else floor,
             stability_score_thresh=self.stability_score_thresh if floor is None else floor,
         )

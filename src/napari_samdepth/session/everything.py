@@ -41,7 +41,7 @@ class Everything:
         self.kept: MaskSet | None = None
         self.layer: Labels | None = None
 
-    def search(self, points_per_side: int, crop_n_layers: int) -> None:
+    def search(self, points_per_side: int, crop_n_layers: int, thinning: int = 2) -> None:
         """Search the encoded plane on the lane.
 
         Parameters
@@ -50,6 +50,8 @@ class Everything:
             Clicks along a side of the grid.
         crop_n_layers
             Layers of smaller and smaller crops that are searched as well.
+        thinning
+            By how much the clicks along a side become fewer from one layer to the next.
 
         Raises
         ------
@@ -63,7 +65,7 @@ class Everything:
         wanted = Search(
             points_per_side=points_per_side,
             crop_n_layers=crop_n_layers,
-            crop_n_points_downscale_factor=2,
+            crop_n_points_downscale_factor=thinning,
             pred_iou_thresh=FLOOR,
             stability_score_thresh=FLOOR,
         )

@@ -11,9 +11,11 @@ from napari_samdepth.widgets.parts import Dock, Fold, button, enable, form, row
 BUILTIN_THRESHOLDS = (0.7, 0.5)
 SAM_THRESHOLDS = (0.88, 0.95)
 """Predicted IoU and stability that the sliders start from: the small model is less sure of itself."""
-BUILTIN_GRID = (16, 2)
+BUILTIN_GRID = (9, 2)
 SAM_GRID = (32, 0)
 """Clicks a side and crop layers to start from: the small model sees small objects in crops alone, and is quick."""
+BUILTIN_THINNING, SAM_THINNING = 1, 2
+"""By how much a crop has fewer clicks a side than the picture around it."""
 
 
 class EverythingFold(Fold):
@@ -78,7 +80,9 @@ class EverythingFold(Fold):
 
     def _find(self) -> None:
         self._filter()
-        self._dock.attempt(lambda: self._session.everything.search(self.points.value, self.crops.value))
+        thinning = BUILTIN_THINNING if self._model == "builtin" else SAM_THINNING
+        everything = self._session.everything
+        self._dock.attempt(lambda: everything.search(self.points.value, self.crops.value, thinning))
         self.refresh()
 
     def _keep(self) -> None:
