@@ -38,7 +38,7 @@ def main() -> None:
     session = segment.session
 
     def settle(done: Callable[[], bool] = lambda: True) -> None:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 400
         while (session.lane.busy() or not done()) and time.monotonic() < end:
             QApplication.processEvents()
             time.sleep(0.01)
@@ -63,6 +63,14 @@ def main() -> None:
             session.accept()
             settle()
     shoot(segment_dock, "segment")
+
+    session.clear()
+    segment.everything.expand(animate=False)
+    segment.everything.find_button.click()
+    settle(lambda: session.state.found > 0)
+    viewer.layers["SAM everything"].opacity = 0.6
+    shoot(segment_dock, "everything")
+    segment.everything.collapse(animate=False)
 
     viewer.layers.clear()
     viewer.open_sample("napari-samdepth", "motorcycle")
