@@ -8,11 +8,10 @@ from magicgui.widgets import ComboBox, LineEdit
 from napari.components import ViewerModel
 from napari.layers import Image, Layer
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
-from superqt import QCollapsible
 
 from napari_samdepth.core.depthmap import DepthKind
 from napari_samdepth.widgets.models import ModelPicker, may_use
-from napari_samdepth.widgets.parts import Dock, Message, ProgressRow, button, enable, form
+from napari_samdepth.widgets.parts import Dock, Fold, Message, ProgressRow, button, enable, form
 
 KINDS = {
     "inverse": "inverse (larger is nearer)",
@@ -90,7 +89,9 @@ class DepthWidget(Dock):
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(form([("Layer", self.own), ("as", self.kind.native), ("unit", self.unit.native)]))
         column.addWidget(self.use_button)
-        self.fold = QCollapsible("Use a layer of your own")
+        self.fold = Fold(
+            "Use a layer of your own", "A sensor, an AFM height map or a focus index can serve as depth instead."
+        )
         self.fold.addWidget(inner)
         self.column.addWidget(self.fold)
 
