@@ -27,8 +27,8 @@ Click = tuple[float, float, int]
 
 GRID_SIDE = 14
 # the built-in model's edges are softer than SAM's, and so its scores lower than those that SAM's masks are filtered by
-MIN_SCORE = 0.6
-MIN_STABILITY = 0.4
+MIN_SCORE = 0.7
+MIN_STABILITY = 0.5
 MIN_AREA = 30
 LARGEST_SHARE = 0.4
 
