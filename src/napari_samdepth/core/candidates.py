@@ -42,6 +42,10 @@ class Patch:
         row_min, col_min, row_max, col_max = self.box
         return slice(row_min, row_max), slice(col_min, col_max)
 
+    def moved(self, by: tuple[int, int]) -> Patch:
+        """Return the mask moved by (rows, cols); a window's becomes the image's when moved by the window's origin."""
+        return Patch(self.mask, (self.origin[0] + by[0], self.origin[1] + by[1]))
+
     @property
     def area(self) -> int:
         """Number of pixels in the mask."""
@@ -52,6 +56,17 @@ class Patch:
         out = np.zeros(image_shape, dtype=bool)
         out[self.slices] = self.mask
         return out
+
+
+def patch_above(logits: NDArray[np.float32], frame: Frame, threshold: float = MASK_THRESHOLD) -> Patch:
+    """Return where low-resolution values (h, w) exceed a threshold, at image resolution, inside the box it can touch.
+
+    An empty patch where they do nowhere. Values are enlarged bilinearly, as torch does.
+    """
+    box = positive_box(logits, frame, threshold)
+    if box is None:
+        return Patch(np.zeros((0, 0), dtype=bool), (0, 0))
+    return Patch(mask_in_box(logits, frame, box, threshold), (box[0], box[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +105,7 @@ class Candidates:
 
     def patch(self, index: int | None = None) -> Patch:
         """Return mask `index` (the best if None) inside the box that it can touch, at image resolution."""
-        logits = self.logits[self.best if index is None else index]
-        box = positive_box(logits, self.frame, MASK_THRESHOLD)
-        if box is None:
-            return Patch(np.zeros((0, 0), dtype=bool), (0, 0))
-        return Patch(mask_in_box(logits, self.frame, box, MASK_THRESHOLD), (box[0], box[1]))
+        return patch_above(self.logits[self.best if index is None else index], self.frame)
 
     @cached_property
     def masks(self) -> NDArray[np.bool_]:

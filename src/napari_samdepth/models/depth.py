@@ -23,7 +23,7 @@ from napari_samdepth.models.device import (
     torch_module,
 )
 from napari_samdepth.models.inputs import checked_rgb, silent
-from napari_samdepth.models.ondevice import OnDevice
+from napari_samdepth.models.ondevice import OnDevice, ready
 from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
 from napari_samdepth.models.protocols import ModelError, Report
 
@@ -108,11 +108,7 @@ def load_depth(
     tell(0.8, f"checking {name}")
     source = f"{name} ({type(model).__name__}, {reason}, weights {identity(path)[:12]})"
     estimator = TransformersDepth(model, processor, name, source, kind, unit, Device("cpu", chosen.reason), precision)
-    if chosen.is_gpu:
-        tell(0.9, f"moving to {chosen.name}")
-        estimator.move(chosen)
-    tell(1.0, f"{name} is ready")
-    return estimator
+    return ready(estimator, chosen, tell)
 
 
 class TransformersDepth(OnDevice):

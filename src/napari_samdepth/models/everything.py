@@ -158,8 +158,7 @@ def _looked_closer(
         patch, stable = exact(logits, frame, search.stability_score_offset)
         if patch is None or stable < search.stability_score_thresh:
             continue
-        moved = Patch(patch.mask, (patch.origin[0] + origin[0], patch.origin[1] + origin[1]))
-        packed = FoundMask.pack(moved, score, stable, point, whole)
+        packed = FoundMask.pack(patch.moved(origin), score, stable, point, whole)
         if packed is not None:
             masks.append(packed)
     return MaskSet(tuple(masks), emb.image_shape)

@@ -172,8 +172,7 @@ def _judged(
         if patch is None or stable < search.stability_score_thresh:
             continue
         point = (float(points[click, 0]) + crop[0], float(points[click, 1]) + crop[1])
-        moved = Patch(patch.mask, (patch.origin[0] + crop[0], patch.origin[1] + crop[1]))
-        found = FoundMask.pack(moved, float(score), stable, point, crop)
+        found = FoundMask.pack(patch.moved((crop[0], crop[1])), float(score), stable, point, crop)
         if found is not None and not _cut_off(found.box, crop, image_shape):
             yield found
 

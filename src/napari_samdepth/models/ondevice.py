@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from napari_samdepth.models.device import Device, cpu_after_out_of_memory, is_out_of_memory
-from napari_samdepth.models.protocols import Embedding, ModelError
+from napari_samdepth.models.protocols import Embedding, ModelError, Report
 
 T = TypeVar("T")
+M = TypeVar("M", bound="OnDevice")
 
 
 class OnDevice:
@@ -89,3 +90,12 @@ class OnDevice:
         self._network.to("cpu")
         self._moved()
         return run()
+
+
+def ready(model: M, device: Device, tell: Report) -> M:
+    """Move a model that was loaded on the CPU to its device, tell that it is ready, and return it."""
+    if device.is_gpu:
+        tell(0.9, f"moving to {device.name}")
+        model.move(device)
+    tell(1.0, f"{model.name} is ready")
+    return model

@@ -22,7 +22,7 @@ from napari_samdepth.models.device import (
     torch_module,
 )
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
-from napari_samdepth.models.ondevice import OnDevice
+from napari_samdepth.models.ondevice import OnDevice, ready
 from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
 from napari_samdepth.models.protocols import Embedding, ModelError, Report
 
@@ -59,11 +59,7 @@ def load_sam2(path: Path, name: str = "", device: str | None = None, report: Rep
     processor = _processor(path, model)
     tell(0.8, f"checking {name}")
     segmenter = Sam2Segmenter(model, processor, name, f"sam2:{identity(path)}", Device("cpu", chosen.reason))
-    if chosen.is_gpu:
-        tell(0.9, f"moving to {chosen.name}")
-        segmenter.move(chosen)
-    tell(1.0, f"{name} is ready")
-    return segmenter
+    return ready(segmenter, chosen, tell)
 
 
 def _processor(path: Path, model: Any) -> Any:

@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.candidates import Patch
+from napari_samdepth.core.candidates import patch_above
 from napari_samdepth.core.coords import box_from_xyxy
 from napari_samdepth.core.detections import Detections, detections
-from napari_samdepth.core.enlarge import mask_in_box
-from napari_samdepth.core.resample import Frame, positive_box
-from napari_samdepth.models.device import Device, torch_module
+from napari_samdepth.core.resample import Frame
+from napari_samdepth.models.device import torch_module
 from napari_samdepth.models.inputs import checked_rgb, silent
-from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.pretrained import telling_blocks
 from napari_samdepth.models.protocols import ModelError, Report
-from napari_samdepth.models.text import THRESHOLD, asked, loaded
+from napari_samdepth.models.text import THRESHOLD, FolderDetector, asked, loaded
 
 MASK_PROBABILITY = 0.5
 WORD_PIECES = 32
@@ -36,24 +34,8 @@ def load_sam3(path: Path, name: str = "", device: str | None = None, report: Rep
     return loaded(path, name, device, report, "Sam3Model", "Sam3Processor", Sam3Detector)
 
 
-class Sam3Detector(OnDevice):
-    """SAM 3 and its processor behind the `TextDetector` protocol; its detections have masks.
-
-    Parameters
-    ----------
-    model, processor
-        ``Sam3Model`` (in eval mode, on the CPU) and ``Sam3Processor`` of transformers.
-    name
-        What the user calls it.
-    identity
-        Of the weights.
-    device
-        Where to run.
-    """
-
-    def __init__(self, model: Any, processor: Any, name: str, identity: str, device: Device) -> None:
-        super().__init__(model, name, identity, device)
-        self._processor = processor
+class Sam3Detector(FolderDetector):
+    """SAM 3 (``Sam3Model`` and ``Sam3Processor``) behind the `TextDetector` protocol; its detections have masks."""
 
     def detect(
         self, rgb: NDArray[np.uint8], text: str, floor: float = THRESHOLD, report: Report | None = None
@@ -72,7 +54,11 @@ class Sam3Detector(OnDevice):
         found = self._with_fallback("finding words", lambda: self._run(image, wanted, floor, tell))
         shape = (image.shape[0], image.shape[1])
         names = [name for name, part in zip(wanted, found, strict=True) for _ in part[1]]
-        patches = [_patch(mask, shape) for part in found for mask in part[2]]
+        patches = [
+            patch_above(mask, Frame.whole(shape, (mask.shape[0], mask.shape[1])), MASK_PROBABILITY)
+            for part in found
+            for mask in part[2]
+        ]
         tell(1.0, "found")
         boxes, scores = (np.concatenate([part[at] for part in found]) for at in (0, 1))
         return detections(boxes, scores, names, shape, patches)
@@ -113,12 +99,3 @@ class Sam3Detector(OnDevice):
         boxes = box_from_xyxy(outputs.pred_boxes[0][keep].double().cpu().numpy()).reshape(-1, 4)
         masks = outputs.pred_masks[0][keep].float().sigmoid().cpu().numpy()
         return boxes * [height, width, height, width], scores[keep].double().cpu().numpy(), masks
-
-
-def _patch(probabilities: NDArray[np.float32], shape: tuple[int, int]) -> Patch:
-    """Return a mask at image size, enlarged bilinearly inside the box that it can touch alone."""
-    frame = Frame.whole(shape, (probabilities.shape[0], probabilities.shape[1]))
-    box = positive_box(probabilities, frame, MASK_PROBABILITY)
-    if box is None:
-        return Patch(np.zeros((0, 0), dtype=bool), (0, 0))
-    return Patch(mask_in_box(probabilities, frame, box, MASK_PROBABILITY), (box[0], box[1]))

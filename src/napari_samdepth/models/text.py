@@ -19,11 +19,11 @@ from napari_samdepth.core.detections import Detections, detections, phrases
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.device import Device, choose_device, torch_module
 from napari_samdepth.models.inputs import checked_rgb, silent
-from napari_samdepth.models.ondevice import OnDevice
+from napari_samdepth.models.ondevice import OnDevice, ready
 from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
 from napari_samdepth.models.protocols import Embedding, ModelError, Report, Segmenter, TextDetector
 
-D = TypeVar("D", bound=OnDevice)
+D = TypeVar("D", bound="FolderDetector")
 THRESHOLD = 0.25
 """Score above which transformers keeps a box unless told otherwise."""
 
@@ -148,15 +148,11 @@ def loaded(
     detector = adapter(
         model, load_processor(path, processor), name, f"text:{identity(path)}", Device("cpu", chosen.reason)
     )
-    if chosen.is_gpu:
-        tell(0.9, f"moving to {chosen.name}")
-        detector.move(chosen)
-    tell(1.0, f"{name} is ready")
-    return detector
+    return ready(detector, chosen, tell)
 
 
-class GroundingDino(OnDevice):
-    """Grounding DINO and its processor behind the `TextDetector` protocol.
+class FolderDetector(OnDevice):
+    """A network that finds words, with its processor.
 
     Parameters
     ----------
@@ -173,6 +169,10 @@ class GroundingDino(OnDevice):
     def __init__(self, model: Any, processor: Any, name: str, identity: str, device: Device) -> None:
         super().__init__(model, name, identity, device)
         self._processor = processor
+
+
+class GroundingDino(FolderDetector):
+    """Grounding DINO behind the `TextDetector` protocol."""
 
     def detect(
         self, rgb: NDArray[np.uint8], text: str, floor: float = THRESHOLD, report: Report | None = None

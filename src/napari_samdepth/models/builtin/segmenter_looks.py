@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.candidates import MASK_THRESHOLD, Candidates, Patch
-from napari_samdepth.core.enlarge import mask_in_box
-from napari_samdepth.core.resample import positive_box
+from napari_samdepth.core.candidates import MASK_THRESHOLD, Candidates, Patch, patch_above
 
 if TYPE_CHECKING:
     from napari_samdepth.models.builtin.segmenter_views import View
@@ -96,9 +94,5 @@ class ViewCandidates(Candidates):
 
     def patch(self, index: int | None = None) -> Patch:
         """Return mask `index` (the best if None) inside the box that it can touch, at image resolution."""
-        logits = self.fine[self.best if index is None else index]
-        box = positive_box(logits, self.view.frame, MASK_THRESHOLD)
-        if box is None:
-            return Patch(np.zeros((0, 0), dtype=bool), (0, 0))
-        inside = mask_in_box(logits, self.view.frame, box, MASK_THRESHOLD)
-        return Patch(inside, (box[0] + self.view.top, box[1] + self.view.left))
+        found = patch_above(self.fine[self.best if index is None else index], self.view.frame)
+        return found.moved((self.view.top, self.view.left)) if found.mask.size else found
