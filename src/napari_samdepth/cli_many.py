@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,9 @@ if TYPE_CHECKING:
 
     Picture = Callable[[str], NDArray[np.uint8]]
 
-BUILTIN: tuple[int, int, float, float] = (9, 2, 0.7, 0.5)
-SAM: tuple[int, int, float, float] = (32, 0, 0.88, 0.95)
-BUILTIN_THINNING, SAM_THINNING = 1, 2
-"""Points a side, crop layers, predicted IoU and stability unless said otherwise, and how clicks thin out in crops.
 
-The small model is less sure of itself, sees small objects in crops alone, and is quick.
-"""
+SEARCHED = ("points_per_side", "crop_n_layers", "pred_iou_thresh", "stability_score_thresh")
+"""Options that stand for what a search with the model starts from."""
 
 
 def add_many(commands: Any, picture: Picture) -> None:
@@ -64,25 +61,15 @@ def _count(text: str) -> int:
 def _everything(options: argparse.Namespace) -> int:
     import pandas as pd
 
-    from napari_samdepth.models.everything import segment_everything
+    from napari_samdepth.models.everything import segment_everything, usual_search
     from napari_samdepth.models.loading import load_segmenter
 
     rgb = options.picture(options.image)
     segmenter = load_segmenter(options.model, options.device, progress(), download=False)
-    asked = options.points_per_side, options.crop_n_layers, options.pred_iou_thresh, options.stability_score_thresh
-    usual = BUILTIN if segmenter.name == "builtin" else SAM
-    side, layers, iou, stability = (u if a is None else a for a, u in zip(asked, usual, strict=True))
-    found = segment_everything(
-        segmenter,
-        segmenter.encode(rgb),
-        points_per_side=int(side),
-        crop_n_layers=int(layers),
-        crop_n_points_downscale_factor=BUILTIN_THINNING if segmenter.name == "builtin" else SAM_THINNING,
-        pred_iou_thresh=iou,
-        stability_score_thresh=stability,
-        rgb=rgb if layers else None,
-        report=progress(),
-    )
+    said = {name: getattr(options, name) for name in SEARCHED if getattr(options, name) is not None}
+    search = replace(usual_search(segmenter.name), **said)
+    picture = rgb if search.crop_n_layers else None
+    found = segment_everything(segmenter, segmenter.encode(rgb), **vars(search), rgb=picture, report=progress())
     found = found.filtered(0.0, 0.0, 1.0, 1.0, min_area=options.min_area)
     scores = found.scores[found.by_area]
     told = {"parent": found.parents(), "predicted_iou": scores[:, 0], "stability_score": scores[:, 1]}

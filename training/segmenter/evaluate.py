@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +20,6 @@ from napari_samdepth.models.device import torch_module
 from training.segmenter import baselines, whole
 from training.segmenter.judge import Verdict, judge
 from training.segmenter.paint import Array
-from training.segmenter.pictures import read_nuclei
-from training.segmenter.split import read_split
 
 HEAD = "| | objects | 1 click | best of 3 | 2 clicks | 3 clicks | 4 clicks | 5 clicks | box | ≥ .5 at 1 | ≥ .8 at 1 |"
 # parts of the motorcycle picture, (row, col), outlined by hand to within a few pixels
@@ -50,11 +47,9 @@ BINS = ((0, 10), (10, 16), (16, 24), (24, 40), (40, 10**6))
 
 def nuclei(root: Path, part: str, per_image: int) -> Iterator[tuple[str, Array, list[Array]]]:
     """Kind, picture and up to ``per_image`` seeded objects of each image in a part of the split."""
-    kinds = {record["id"]: record["kind"] for record in json.loads((root / "index.json").read_text())}
-    for name in read_split()[part]:
-        rgb, labels = read_nuclei(root, name)
+    for kind, rgb, labels in whole.pictures(root, part):
         ids = np.random.default_rng(0).permutation(np.unique(labels)[1:])[:per_image]
-        yield kinds[name], rgb, [labels == i for i in ids]
+        yield kind, rgb, [labels == i for i in ids]
 
 
 def coins() -> Iterator[tuple[str, Array, list[Array]]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_samdepth.core.maskset import MaskSet
 from napari_samdepth.models.builtin.segmenter import BuiltinSegmenter
-from napari_samdepth.models.everything import propose
+from napari_samdepth.models.everything import propose, usual_search
 from napari_samdepth.models.grid import Search
 from training.segmenter import baselines
 from training.segmenter.paint import Array
@@ -19,17 +19,18 @@ from training.segmenter.pictures import read_nuclei
 from training.segmenter.split import read_split
 
 MATCH = 0.5
+USUAL = usual_search("builtin")
 
 
 @dataclass(frozen=True)
 class Setting:
     """What `segment_everything` is given: grid, crop layers and thresholds."""
 
-    points_per_side: int = 9
-    crop_n_layers: int = 2
-    crop_n_points_downscale_factor: int = 1
-    pred_iou_thresh: float = 0.7
-    stability_score_thresh: float = 0.5
+    points_per_side: int | None = USUAL.points_per_side
+    crop_n_layers: int = USUAL.crop_n_layers
+    crop_n_points_downscale_factor: int = USUAL.crop_n_points_downscale_factor
+    pred_iou_thresh: float = USUAL.pred_iou_thresh
+    stability_score_thresh: float = USUAL.stability_score_thresh
     box_nms_thresh: float = 0.7
     crop_nms_thresh: float = 0.7
 

@@ -21,6 +21,14 @@ from napari_samdepth.models.grid import Search, exact, searched
 from napari_samdepth.models.inputs import silent
 from napari_samdepth.models.protocols import Embedding, Report, Segmenter
 
+BUILTIN = Search(
+    points_per_side=9,
+    pred_iou_thresh=0.7,
+    stability_score_thresh=0.5,
+    crop_n_layers=2,
+    crop_n_points_downscale_factor=1,
+)
+SAM = Search(crop_n_points_downscale_factor=2)
 BATCH = 4
 """Clicks decoded at once: on a CPU a click costs least in batches of one to four."""
 FIRST_LOOK = 0.3
@@ -39,6 +47,14 @@ class CloserLook(Protocol):
         self, embedding: Embedding, point: tuple[float, float]
     ) -> tuple[NDArray[np.float32], float, Frame, tuple[int, int]]:
         """Return the best mask of a click (row, col): logits (h, w), predicted IoU, their frame, and its origin."""
+
+
+def usual_search(model: str) -> Search:
+    """Return what a search starts from with a model, by its name, where a user says nothing else.
+
+    The built-in one is less sure of itself, sees small objects in crops alone, and is quick.
+    """
+    return BUILTIN if model == "builtin" else SAM
 
 
 def segment_everything(

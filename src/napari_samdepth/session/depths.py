@@ -19,7 +19,7 @@ from napari_samdepth.session.depth_layers import depth_layer_for, depth_on_grid,
 from napari_samdepth.session.geometry import LayerError, Shown, shown_plane, stack_axis
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import METADATA_KEY, plane_view, read_plane, spatial_shape, write_features
-from napari_samdepth.session.speed import keep, timed
+from napari_samdepth.session.speed import measured
 from napari_samdepth.session.state import SessionState
 
 if TYPE_CHECKING:
@@ -70,13 +70,9 @@ class Depths:
                 report(0.0, f"loading {short_name(model)}")
                 estimator = load_depth_estimator(model, report=report)
                 self._estimators[model] = estimator
-            device, rgb = estimator.device, source.render().rgb
-            report(0.1, f"estimating depth on {device}")
-            depth, seconds = timed(lambda tell: estimator.estimate(rgb, tell), report)
-            if estimator.device == device:
-                # one that had to move to the CPU halfway says nothing of either device
-                keep("depth", model, device, seconds)
-            return estimator, depth
+            rgb = source.render().rgb
+            report(0.1, f"estimating depth on {estimator.device}")
+            return estimator, measured("depth", model, estimator, lambda tell: estimator.estimate(rgb, tell), report)
 
         def done(result: tuple[DepthEstimator, DepthMap]) -> None:
             estimator, depth = result

@@ -17,7 +17,7 @@ from napari_samdepth.session.choices import short_name
 from napari_samdepth.session.geometry import Shown
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource
-from napari_samdepth.session.speed import keep, timed
+from napari_samdepth.session.speed import measured
 from napari_samdepth.session.state import SessionState
 
 if TYPE_CHECKING:
@@ -109,12 +109,9 @@ class Encoding:
     def _embedding(self, model: str, segmenter: Segmenter, plane: Plane, report: Report) -> Embedding:
         key = (segmenter.model, plane.key)
         if key not in self._embeddings:
-            device = segmenter.device
-            embedding, seconds = timed(lambda tell: segmenter.encode(plane.rgb, tell), report)
-            self._embeddings[key] = embedding
-            if segmenter.device == device:
-                # one that had to move to the CPU halfway says nothing of either device
-                keep("segment", model, device, seconds)
+            self._embeddings[key] = measured(
+                "segment", model, segmenter, lambda tell: segmenter.encode(plane.rgb, tell), report
+            )
         self._embeddings.move_to_end(key)
         while len(self._embeddings) > EMBEDDINGS_KEPT:
             self._embeddings.popitem(last=False)

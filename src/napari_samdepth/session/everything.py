@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_samdepth.core.maskset import MaskSet
-from napari_samdepth.models.everything import propose
+from napari_samdepth.models.everything import propose, usual_search
 from napari_samdepth.models.grid import Search
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
@@ -41,7 +42,12 @@ class Everything:
         self.kept: MaskSet | None = None
         self.layer: Labels | None = None
 
-    def search(self, points_per_side: int, crop_n_layers: int, thinning: int = 2) -> None:
+    @property
+    def usual(self) -> Search:
+        """What a search with the session's model starts from."""
+        return usual_search(self._state.model)
+
+    def search(self, points_per_side: int, crop_n_layers: int) -> None:
         """Search the encoded plane on the lane.
 
         Parameters
@@ -50,8 +56,6 @@ class Everything:
             Clicks along a side of the grid.
         crop_n_layers
             Layers of smaller and smaller crops that are searched as well.
-        thinning
-            By how much the clicks along a side become fewer from one layer to the next.
 
         Raises
         ------
@@ -62,10 +66,10 @@ class Everything:
         if encoded is None:
             raise LayerError("Press Start first: everything is searched for in an encoded image.")
         self._enough.clear()
-        wanted = Search(
+        wanted = replace(
+            usual_search(encoded.model),
             points_per_side=points_per_side,
             crop_n_layers=crop_n_layers,
-            crop_n_points_downscale_factor=thinning,
             pred_iou_thresh=FLOOR,
             stability_score_thresh=FLOOR,
         )

@@ -39,6 +39,12 @@ class Proposals:
         """What words found in any slice."""
         return self._offer.moment.prompts.found
 
+    @property
+    def elsewhere(self) -> tuple[FoundBox, ...]:
+        """What words found in other slices than the encoded one."""
+        here = {box for box, _ in self.here}
+        return tuple(box for box in self.everywhere if box not in here)
+
     def put(self, found: tuple[FoundBox, ...], step: bool, commit: Commit | None = None, write: bool = True) -> None:
         """Let the box layer hold these boxes for masks to be made of.
 

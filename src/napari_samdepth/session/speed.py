@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from napari_samdepth.core.durations import in_words
 from napari_samdepth.models.machine import hardware, threads
@@ -35,6 +35,14 @@ TWO_CORES = {
 
 MOST_CORES = 8
 """Beyond these, more cores hardly help."""
+
+
+class OnDevice(Protocol):
+    """What knows the torch device that it runs on."""
+
+    @property
+    def device(self) -> str:
+        """Torch device in use."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,18 @@ def timed(run: Callable[[Report], T], report: Report) -> tuple[T, float]:
     seconds = time.perf_counter() - start - elsewhere
     report(1.0, "done")
     return result, seconds
+
+
+def measured(task: str, model: str, network: OnDevice, run: Callable[[Report], T], report: Report) -> T:
+    """Run a network on one image, keep how long it took, and return the result.
+
+    A run that had to move to the CPU halfway says nothing of either device, and is not kept. Raises as `timed` does.
+    """
+    device = network.device
+    result, seconds = timed(run, report)
+    if network.device == device:
+        keep(task, model, device, seconds)
+    return result
 
 
 def keep(task: str, model: str, device: str, seconds: float) -> None:

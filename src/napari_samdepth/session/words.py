@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from napari.components import ViewerModel
 from numpy.typing import NDArray
+from skimage.segmentation import relabel_sequential
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.detections import Detections, painted
@@ -19,9 +20,11 @@ from napari_samdepth.session.found import add_features, at_full_size
 from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.history import FoundBox
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.speed import keep, timed
+from napari_samdepth.session.speed import measured
 from napari_samdepth.session.state import SessionState
 
+START = THRESHOLD
+"""Score that the slider starts from."""
 FLOOR = 0.05
 """Score from which on a box is kept for the slider."""
 SAME_OBJECT = 0.8
@@ -43,7 +46,7 @@ class Words:
         self._detectors: dict[str, TextDetector] = {}
         self._found: Detections | None = None
         self._encoded: Encoded | None = None
-        self._threshold = THRESHOLD
+        self._threshold = START
         self._shown: set[int] = set()
         self._dropped: set[int] = set()
 
@@ -68,9 +71,9 @@ class Words:
             if model not in self._detectors:
                 self._detectors[model] = load_text_detector(model, report=report)
             detector = self._detectors[model]
-            found, seconds = timed(lambda tell: find_text(detector, encoded.rgb, text, FLOOR, tell), report)
-            keep("text", model, detector.device, seconds)
-            return found
+            return measured(
+                "text", model, detector, lambda tell: find_text(detector, encoded.rgb, text, FLOOR, tell), report
+            )
 
         def done(found: Detections) -> None:
             if self._annotator.encoding.current is not encoded:
@@ -113,15 +116,15 @@ class Words:
         if not boxes:
             raise LayerError("There is no box to make masks of; find words first.")
         ready = self._found.patches if self._found is not None and self._encoded is encoded else None
-        there: dict[int, Mask] = {}
+        there: dict[FoundBox, Mask] = {}
         if ready is not None:
-            there = {id(box): (ready[box.number], box, box.score) for box, _ in boxes if self._as_found(box)}
+            there = {box: (ready[box.number], box, box.score) for box, _ in boxes if self._as_found(box)}
 
         def work(report: Report) -> list[Mask]:
-            made = [(box, where) for box, where in boxes if id(box) not in there]
+            made = [(box, where) for box, where in boxes if box not in there]
             answers = segment_boxes(encoded.segmenter, encoded.embedding, [where for _, where in made], report)
-            masks = {id(box): (patch, box, iou) for (box, _), (patch, iou) in zip(made, answers, strict=True)}
-            return [there.get(id(box)) or masks[id(box)] for box, _ in boxes]
+            masks = {box: (patch, box, iou) for (box, _), (patch, iou) in zip(made, answers, strict=True)}
+            return [there.get(box) or masks[box] for box, _ in boxes]
 
         def done(masks: list[Mask]) -> None:
             if self._annotator.encoding.current is not encoded:
@@ -137,20 +140,18 @@ class Words:
 
     def discard(self) -> None:
         """Take the boxes of the encoded slice away; undo brings them back."""
-        own = {id(box) for box, _ in self._annotator.proposals.here}
-        if own:
-            rest = tuple(box for box in self._annotator.proposals.everywhere if id(box) not in own)
-            self._annotator.proposals.put(rest, step=True)
+        proposals = self._annotator.proposals
+        if proposals.here:
+            proposals.put(proposals.elsewhere, step=True)
         self._found, self._state.words_found = None, 0
 
     def _write(self, masks: list[Mask], encoded: Encoded) -> None:
         labels = painted([patch for patch, _, _ in masks], encoded.shown.shape)
         seen = np.unique(labels[labels > 0])
         kept = [masks[number - 1] for number in seen]
-        numbered = np.searchsorted(seen, labels).astype(np.int32) + 1
-        labels = np.where(labels > 0, numbered, 0).astype(np.int32)
-        boxes = {id(box) for _, box, _ in masks}
-        rest = tuple(box for box in self._annotator.proposals.everywhere if id(box) not in boxes)
+        labels = relabel_sequential(labels)[0].astype(np.int32)
+        boxes = {box for _, box, _ in masks}
+        rest = tuple(box for box in self._annotator.proposals.everywhere if box not in boxes)
         first = self._annotator.masks.write_many(
             at_full_size(labels, encoded, self._viewer.dims),
             encoded.image,
@@ -174,13 +175,11 @@ class Words:
         found, encoded = self._found, self._encoded
         assert found is not None
         assert encoded is not None
-        own = {id(box) for box, _ in self._annotator.proposals.here}
-        elsewhere = [box for box in self._annotator.proposals.everywhere if id(box) not in own]
         edited = {box.number for box in keep}
         numbers = [int(i) for i in found.above(self._threshold, SAME_OBJECT) if i not in self._dropped | edited]
         self._shown = {*numbers, *(edited - {-1})}
         fresh = [FoundBox(self._corners(i), found.names[i], float(found.scores[i]), i) for i in numbers]
-        self._annotator.proposals.put((*elsewhere, *keep, *fresh), step=step)
+        self._annotator.proposals.put((*self._annotator.proposals.elsewhere, *keep, *fresh), step=step)
 
     def _as_found(self, box: FoundBox) -> bool:
         """Whether a box still lies where the detector put it."""

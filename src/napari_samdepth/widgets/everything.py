@@ -8,15 +8,6 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 from napari_samdepth.session.session import AnnotationSession
 from napari_samdepth.widgets.parts import Dock, Fold, button, enable, form, row
 
-BUILTIN_THRESHOLDS = (0.7, 0.5)
-SAM_THRESHOLDS = (0.88, 0.95)
-"""Predicted IoU and stability that the sliders start from: the small model is less sure of itself."""
-BUILTIN_GRID = (9, 2)
-SAM_GRID = (32, 0)
-"""Clicks a side and crop layers to start from: the small model sees small objects in crops alone, and is quick."""
-BUILTIN_THINNING, SAM_THINNING = 1, 2
-"""By how much a crop has fewer clicks a side than the picture around it."""
-
 
 class EverythingFold(Fold):
     """Controls of the whole-image search; folded away until wanted."""
@@ -27,10 +18,13 @@ class EverythingFold(Fold):
         self._dock = dock
         self._session: AnnotationSession = dock.session
         self._model = ""
+        usual = self._session.everything.usual
         self.points = SpinBox(value=32, min=4, max=128, tooltip="Clicks along each side of the grid that is tried.")
         self.crops = SpinBox(value=0, min=0, max=3, tooltip="Layers of crops searched as well, for small objects.")
-        self.iou = self._slider(SAM_THRESHOLDS[0], "How good the model thinks a mask is, at least.")
-        self.stability = self._slider(SAM_THRESHOLDS[1], "How little a mask changes with the threshold, at least.")
+        self.iou = self._slider(usual.pred_iou_thresh, "How good the model thinks a mask is, at least.")
+        self.stability = self._slider(
+            usual.stability_score_thresh, "How little a mask changes with the threshold, at least."
+        )
         self.overlap = self._slider(0.7, "Masks whose boxes overlap more than this count as the same.")
         self.area = SpinBox(value=0, min=0, max=10**9, tooltip="Smallest mask in pixels.")
         self.find_button = button("Find everything", "Try a grid of clicks over the whole picture.", self._find)
@@ -68,9 +62,9 @@ class EverythingFold(Fold):
         state = self._session.state
         if state.model != self._model:
             self._model = state.model
-            small = state.model == "builtin"
-            self.iou.value, self.stability.value = BUILTIN_THRESHOLDS if small else SAM_THRESHOLDS
-            self.points.value, self.crops.value = BUILTIN_GRID if small else SAM_GRID
+            usual = self._session.everything.usual
+            self.iou.value, self.stability.value = usual.pred_iou_thresh, usual.stability_score_thresh
+            self.points.value, self.crops.value = usual.points_per_side or 0, usual.crop_n_layers
         searching = self._session.lane.busy("everything")
         enable(self.find_button, "The search is under way." if searching else "")
         self.keep_button.setVisible(searching)
@@ -80,9 +74,7 @@ class EverythingFold(Fold):
 
     def _find(self) -> None:
         self._filter()
-        thinning = BUILTIN_THINNING if self._model == "builtin" else SAM_THINNING
-        everything = self._session.everything
-        self._dock.attempt(lambda: everything.search(self.points.value, self.crops.value, thinning))
+        self._dock.attempt(lambda: self._session.everything.search(self.points.value, self.crops.value))
         self.refresh()
 
     def _keep(self) -> None:

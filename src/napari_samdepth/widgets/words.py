@@ -6,10 +6,9 @@ from magicgui.widgets import FloatSlider
 from qtpy.QtWidgets import QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_samdepth.session.session import AnnotationSession
+from napari_samdepth.session.words import FLOOR, START
 from napari_samdepth.widgets.models import ModelPicker, may_use
 from napari_samdepth.widgets.parts import Dock, Fold, button, enable, form, row
-
-THRESHOLD = 0.25
 
 
 class WordsFold(Fold):
@@ -28,7 +27,7 @@ class WordsFold(Fold):
         self.model = ModelPicker(dock, "text", "The model that finds boxes by words.")
         self.find_button = button("Find", "Look for it in the shown picture; boxes come into “SAM boxes”.", self._find)
         self.score = FloatSlider(
-            value=THRESHOLD, min=0.05, max=1.0, step=0.01, tooltip="How sure a box is, at least; nothing runs again."
+            value=START, min=FLOOR, max=1.0, step=0.01, tooltip="How sure a box is, at least; nothing runs again."
         )
         self.score.changed.connect(self._session.words.filter)
         self.count = QLabel("")
