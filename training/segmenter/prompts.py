@@ -27,15 +27,18 @@ def largest(region: Array) -> Array:
     return np.asarray(region if count < 2 else pieces == 1 + np.bincount(pieces.ravel())[1:].argmax())
 
 
-def first_prompt(rng: Rng, mask: Array) -> tuple[list[tuple[float, float]], list[int]]:
-    """A click or (one in five) a box for a soft mask (256, 256); where values are -1 a background click may fall."""
+def first_prompt(rng: Rng, mask: Array, boxes: float = 0.2) -> tuple[list[tuple[float, float]], list[int]]:
+    """A click or (as often as ``boxes`` says) a box for a soft mask (256, 256).
+
+    Where values are -1 a background click may fall.
+    """
     if mask.min() < 0:
         r, c = click_in(rng, mask < 0, 0.0)
         return [(c, r), (0.0, 0.0)], [FOREGROUND, PAD]
     inside = mask > 0.5
     if not inside.any():
         inside = mask == mask.max()
-    if rng.random() < 0.2:
+    if rng.random() < boxes:
         rows, cols = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
         box = np.array([cols[0], rows[0], cols[-1] + 1, rows[-1] + 1], float)
         size = np.array([box[2] - box[0], box[3] - box[1]])

@@ -19,9 +19,6 @@ from training.segmenter.prompts import PAD, corrective_click, embed, first_promp
 from training.segmenter.windows import Pool, draw_window
 
 RATES = {"image_encoder.trunk": 3e-4, "image_encoder.pyramid": 1e-3, "prompt_encoder": 2e-4, "mask_decoder": 2e-4}
-ROUNDS = (0.5, 0.3, 0.2)
-FIRST_CLICK_ROUNDS = (0.76, 0.14, 0.1)
-"""How often a step has one, two or three rounds of clicks; in the last stage the first click counts most."""
 WARM_UP = 50
 EMA_DECAY = 0.997
 
@@ -37,7 +34,6 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     log: list[float] = field(default_factory=list)
-    rounds: tuple[float, float, float] = ROUNDS
 
 
 def start(seed: int, pretrain: bool = True) -> Run:
@@ -62,8 +58,8 @@ def set_rate(run: Run, progress: float) -> None:
         group["lr"] = group["peak"] * factor
 
 
-def _first_round(rng: np.random.Generator, masks: Tensor) -> tuple[Tensor, Tensor]:
-    prompts = [first_prompt(rng, mask.numpy()) for mask in masks]
+def _first_round(rng: np.random.Generator, masks: Tensor, boxes: float) -> tuple[Tensor, Tensor]:
+    prompts = [first_prompt(rng, mask.numpy(), boxes) for mask in masks]
     return torch.tensor([p for p, _ in prompts]), torch.tensor([k for _, k in prompts])
 
 
@@ -86,8 +82,8 @@ def batch_loss(run: Run, pool: Pool, windows: int, prompts: int) -> Tensor:
     target = torch.nn.functional.avg_pool2d(masks.clamp(min=0)[:, None], 2)[:, 0]
     features = sam.image_encoder((images - sam.pixel_mean) / sam.pixel_std)
     pe = sam.prompt_encoder.get_dense_pe()
-    points, labels = _first_round(rng, masks)
-    rounds = int(rng.choice([1, 2, 3], p=run.rounds))
+    points, labels = _first_round(rng, masks, pool.stage.boxes)
+    rounds = int(rng.choice([1, 2, 3], p=pool.stage.rounds))
     shown: Tensor | None = None
     total = torch.zeros(())
     for turn in range(rounds):
@@ -143,6 +139,19 @@ def save(run: Run, path: Path) -> None:
     }
     torch.save(state, partial)
     os.replace(partial, path)
+
+
+def merge(parts: list[Path], out: Path) -> None:
+    """Write a checkpoint whose weights are the mean of several runs' that went on from the same one.
+
+    Such runs lie in one basin, and their mean is better than each of them (Wortsman et al., "Model soups", ICML 2022).
+    What the optimizer knows is the first one's.
+    """
+    states = [torch.load(path, map_location="cpu", weights_only=True) for path in parts]
+    mean = {name: torch.stack([s["average"][name] for s in states]).mean(0) for name in states[0]["average"]}
+    partial = out.with_suffix(".partial")
+    torch.save({**states[0], "sam": mean, "average": mean}, partial)
+    os.replace(partial, out)
 
 
 def resume(run: Run, path: Path, seed: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,9 @@ from torch import Tensor
 from napari_samdepth.models.builtin.segmenter_views import stretch
 from training.segmenter.paint import Array, Rng
 from training.segmenter.pictures import read_nuclei
+from training.segmenter.stages import STAGES, Stage
 
 SIDE = 256
-# how often a window comes from each source; the three kinds of nuclei picture are far from equally many
-WEIGHTS = {
-    "fluo": 0.16, "colour": 0.14, "bright_gray": 0.09, "fluorescence": 0.05, "stained": 0.05, "bright_field": 0.06,
-    "coins": 0.08, "composed": 0.14, "photo_regions": 0.04, "raycast": 0.19,
-}  # fmt: skip
-NUCLEI_WEIGHTS = {
-    "fluo": 0.40, "colour": 0.24, "bright_gray": 0.10, "fluorescence": 0.03, "stained": 0.02, "bright_field": 0.02,
-    "coins": 0.03, "composed": 0.06, "photo_regions": 0.02, "raycast": 0.08,
-}  # fmt: skip
-"""Shares of the sources in the second stage, which turns to real nuclei and keeps the rest in mind."""
 BACKGROUND_CLICKS = frozenset({"fluo", "bright_gray", "fluorescence", "stained", "bright_field", "coins"})
 
 
@@ -43,11 +34,9 @@ class Window:
 class Pool:
     """Labelled pictures by source: nuclei held in memory, synthetic ones read from the cache as it grows."""
 
-    def __init__(
-        self, nuclei: Path | None, ids: Iterable[str], cache: Path, weights: Mapping[str, float] = WEIGHTS
-    ) -> None:
+    def __init__(self, nuclei: Path | None, ids: Iterable[str], cache: Path, stage: Stage = STAGES["all"]) -> None:
         self.cache = cache
-        self.weights = weights
+        self.stage = stage
         self.nuclei: dict[str, list[tuple[Array, Array]]] = {}
         if nuclei is not None:
             kinds = {r["id"]: r["kind"] for r in json.loads((nuclei / "index.json").read_text())}
@@ -63,8 +52,9 @@ class Pool:
 
     def draw(self, rng: Rng) -> tuple[Array, Array, str]:
         """A picture (RGB uint8), its labels and its source."""
-        sources = [s for s in self.weights if self.nuclei.get(s) or self.files.get(s)]
-        weights = np.array([self.weights[s] for s in sources])
+        shares = self.stage.sources
+        sources = [s for s in shares if self.nuclei.get(s) or self.files.get(s)]
+        weights = np.array([shares[s] for s in sources])
         source = str(rng.choice(sources, p=weights / weights.sum()))
         if source in self.nuclei:
             rgb, labels = self.nuclei[source][rng.integers(len(self.nuclei[source]))]
@@ -100,7 +90,7 @@ def _sample(planes: Tensor, grid: Array, mode: str = "bilinear") -> Tensor:
     return F.grid_sample(planes[None], norm, mode=mode, padding_mode="reflection", align_corners=False)[0]
 
 
-def _jitter(rng: Rng, image: Tensor, source: str) -> Tensor:
+def _jitter(rng: Rng, image: Tensor) -> Tensor:
     """Gamma, contrast, inversion, colours, blur and noise on a stretched (3, 256, 256) view."""
     x = image / 255
     if rng.random() < 0.6:
@@ -142,7 +132,7 @@ def draw_window(rng: Rng, pool: Pool, prompts: int) -> Window:
         if scale < 0.8:  # keep what is between the samples
             picture = torch.from_numpy(ndi.gaussian_filter(picture.numpy(), (0, 0.4 / scale, 0.4 / scale)))
         image = stretch(_sample(picture, grid))
-        image = _jitter(rng, image, source)
+        image = image if rng.random() < pool.stage.plain else _jitter(rng, image)
         inside = _sample(torch.from_numpy(labels.astype(np.float32))[None], grid, "nearest")[0].numpy().astype(int)
         if whole:  # what lies beyond the picture is padding, as SAM pads
             h, w = (round(n * scale) for n in shape)
