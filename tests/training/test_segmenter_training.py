@@ -8,6 +8,8 @@ import torch
 
 from training.segmenter import __main__ as command
 from training.segmenter import baselines, cache, judge, losses, prompts, split, train
+from training.segmenter.bfloat import ROWS, Bfloat16Products
+from training.segmenter.stages import STAGES, Stage
 from training.segmenter.windows import Pool, draw_window
 
 
@@ -126,6 +128,51 @@ def test_a_few_steps_on_one_window_lower_its_loss(samples):
         torch.nn.utils.clip_grad_norm_(run.sam.parameters(), 2.0)
         run.optimizer.step()
     assert loss() < before
+
+
+def test_products_in_bfloat16_are_near_those_in_float32():
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(32, 48)
+    x = torch.randn(2, ROWS, 32, requires_grad=True)
+
+    def gradients():
+        out = layer(x).sin()
+        return out.detach(), *torch.autograd.grad(out.sum(), [x, layer.weight, layer.bias])
+
+    exact = gradients()
+    with Bfloat16Products():
+        coarse = gradients()
+    for a, b in zip(exact, coarse, strict=True):
+        assert b.dtype == torch.float32
+        assert not torch.equal(a, b)
+        assert torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
+    with Bfloat16Products():
+        assert torch.equal(layer(x[0, :8]), torch.nn.functional.linear(x[0, :8], layer.weight, layer.bias))
+
+
+def test_merged_checkpoints_hold_the_mean_and_go_on(samples, tmp_path):
+    runs = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    for path, shift in zip(runs, (0.0, 1.0), strict=True):
+        run = train.start(0, pretrain=False)
+        run.average = {name: value + shift for name, value in run.average.items()}
+        train.save(run, path)
+    out = tmp_path / "both.pt"
+    command.main(["--merge", *map(str, runs), "--out", str(out)])
+    first, mean = (torch.load(path, weights_only=True) for path in (runs[0], out))
+    for name, value in first["average"].items():
+        torch.testing.assert_close(mean["average"][name], value + 0.5)
+        torch.testing.assert_close(mean["sam"][name], value + 0.5)
+    command.main(["--cache", str(samples), "--samples", "0", "--random-start", "--windows", "1", "--prompts", "2",
+                  "--bfloat16", "--stage", "plain", "--steps", "1", "--out", str(out)])  # fmt: skip
+    assert torch.load(out, weights_only=True)["step"] == 1
+
+
+def test_a_plain_stage_keeps_brightness(samples):
+    pool = Pool(None, [], samples, Stage({"fluorescence": 1.0}, plain=1.0))
+    kept = [draw_window(np.random.default_rng(n), pool, 1).image for n in range(3)]
+    jittered = Pool(None, [], samples, Stage({"fluorescence": 1.0}))
+    assert any(not torch.equal(a, draw_window(np.random.default_rng(n), jittered, 1).image) for n, a in enumerate(kept))
+    assert all(abs(sum(stage.sources.values()) - 1) < 1e-9 for stage in STAGES.values())
 
 
 def test_rate_rises_and_falls():
