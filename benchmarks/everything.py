@@ -27,7 +27,8 @@ from napari_samdepth.models.device import Device, torch_module
 from napari_samdepth.models.everything import segment_everything
 from napari_samdepth.models.loading import load_segmenter
 from napari_samdepth.models.protocols import Embedding
-from napari_samdepth.models.sam import SamSegmenter, build_sam
+from napari_samdepth.models.sam import SamSegmenter
+from napari_samdepth.models.sam_checkpoint import build_sam
 
 PROMISE, STEEPNESS = 0.5, 20.0
 PEER = "SamAutomaticMaskGenerator"

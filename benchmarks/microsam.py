@@ -16,7 +16,8 @@ from benchmarks.table import Case, Options, Row, Skipped, measure
 from napari_samdepth.core.maskset import MaskSet
 from napari_samdepth.models.checkpoint import read_weights
 from napari_samdepth.models.device import Device, torch_module
-from napari_samdepth.models.sam import SamSegmenter, build_sam
+from napari_samdepth.models.sam import SamSegmenter
+from napari_samdepth.models.sam_checkpoint import build_sam
 
 
 def microsam() -> tuple[Any, Any]:

@@ -53,7 +53,7 @@ MAY_KNOW = {
 
 # third party -> the only files that may name it, as beginnings of dotted module names
 ONLY_IN = {
-    "segment_anything": ("models.sam", "models.builtin.segmenter_net"),
+    "segment_anything": ("models.sam.", "models.sam_", "models.builtin.segmenter_net"),
     "transformers": ("models.depth", "models.sam2", "models.sam3", "models.text"),
     "torch": ("models.",),
     "torchvision": ("models.",),

@@ -56,7 +56,7 @@ def test_decoder_computes_what_segment_anything_computes(segmenter):
     from segment_anything.modeling import MaskDecoder
 
     torch.manual_seed(0)
-    sam = segmenter.sam
+    sam = segmenter.network
     features, pe = torch.randn(1, 256, 32, 32), sam.prompt_encoder.get_dense_pe()
     points = torch.rand(3, 2, 2) * 256, torch.tensor([[1, 0], [1, 1], [0, 1]])
     for mask in (None, torch.randn(3, 1, 128, 128)):
@@ -72,7 +72,7 @@ def test_decoder_takes_several_images_at_once(segmenter):
     import torch
 
     torch.manual_seed(0)
-    sam = segmenter.sam
+    sam = segmenter.network
     features, pe = torch.randn(2, 256, 32, 32), sam.prompt_encoder.get_dense_pe()
     sparse, dense = sam.prompt_encoder((torch.rand(6, 1, 2) * 256, torch.ones(6, 1)), None, None)
     together = sam.mask_decoder.predict_masks(features, pe, sparse, dense)
@@ -87,7 +87,7 @@ def test_runs_in_an_unmodified_sam_predictor(segmenter, coins):
     from segment_anything import SamPredictor
 
     rgb, labels = coins
-    predictor = SamPredictor(segmenter.sam)
+    predictor = SamPredictor(segmenter.network)
     predictor.set_image(rgb)
     masks, scores, low = predictor.predict(np.array([[334, 43]]), np.array([1]))
     assert masks.shape == (3, *labels.shape)

@@ -53,7 +53,7 @@ def test_the_masks_are_those_of_the_generator(
     rgb = picture(*shape)
     if "min_mask_region_area" in parameters:
         pytest.importorskip("cv2", reason="segment_anything needs OpenCV to remove small regions")
-    theirs = SamAutomaticMaskGenerator(segmenter.sam, **parameters).generate(rgb)
+    theirs = SamAutomaticMaskGenerator(segmenter.network, **parameters).generate(rgb)
     found = segment_everything(segmenter, segmenter.encode(rgb), rgb=rgb, **parameters)
     ours = found.records()
     assert len(theirs) > 15

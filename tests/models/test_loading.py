@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.models import download, loading, sam
+from napari_samdepth.models import download, loading, sam_checkpoint
 from napari_samdepth.models.checkpoint import fingerprint, read_weights
 from napari_samdepth.models.digests import file_digest, matches
 from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
 from napari_samdepth.models.protocols import ModelError
-from napari_samdepth.models.sam import architecture_of, build_sam, load_sam
+from napari_samdepth.models.sam import load_sam
+from napari_samdepth.models.sam_checkpoint import architecture_of, build_sam
 
 MARKER = "napari-samdepth-code-was-run"
 
@@ -39,7 +40,7 @@ def small_architecture(tiny_sam: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     import segment_anything
 
-    monkeypatch.setitem(sam.ARCHITECTURES, 64, "vit_b")
+    monkeypatch.setitem(sam_checkpoint.ARCHITECTURES, 64, "vit_b")
     monkeypatch.setitem(
         segment_anything.sam_model_registry, "vit_b", lambda checkpoint=None: copy.deepcopy(tiny_sam).to("meta")
     )
@@ -83,7 +84,7 @@ def test_all_ways_to_keep_weights_load_alike(
     assert segmenter.name == path.name
     assert segmenter.model == f"vit_b:{fingerprint(path)}"
     assert segmenter.device == "cpu"
-    loaded = segmenter.sam.state_dict()  # type: ignore[attr-defined]
+    loaded = segmenter.network.state_dict()  # type: ignore[attr-defined]
     if wrap != "half":
         assert all(torch.equal(loaded[name], weights[name]) for name in weights)
     path.unlink()  # the network must not be a view of the file

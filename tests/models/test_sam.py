@@ -108,7 +108,7 @@ def test_decoder_of_a_checkpoint_equals_sam_predictors(
     segmenter = load_sam(path, device="cpu")
     predictor = _predictor(path, architecture)
     assert segmenter.model.startswith(f"{architecture}:")
-    ours, theirs = segmenter.sam.state_dict(), predictor.model.state_dict()
+    ours, theirs = segmenter.network.state_dict(), predictor.model.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     shape, input_size = (123, 457), (276, 1024)

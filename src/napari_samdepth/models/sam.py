@@ -1,4 +1,4 @@
-"""Segment Anything (Kirillov et al., ICCV 2023) behind the `Segmenter` protocol; the only importer of segment_anything.
+"""Segment Anything (Kirillov et al., ICCV 2023) behind the `Segmenter` protocol.
 
 What `SamPredictor` computes is computed here, in the same order of operations, except that masks stay at low
 resolution: `Candidates` upsamples the chosen one inside the box that it can touch.
@@ -17,84 +17,17 @@ from napari_samdepth.core.coords import box_to_xyxy, points_to_xy
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame
 from napari_samdepth.models.checkpoint import fingerprint, read_weights
-from napari_samdepth.models.device import (
-    Device,
-    choose_device,
-    torch_module,
-)
+from napari_samdepth.models.device import Device, choose_device, torch_module
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
-from napari_samdepth.models.ondevice import OnDevice
+from napari_samdepth.models.ondevice import OnDevice, ready
 from napari_samdepth.models.protocols import Embedding, ModelError, Report
+from napari_samdepth.models.sam_checkpoint import architecture_of, build_sam
 
 if TYPE_CHECKING:
     from napari_samdepth.models.clicks import ManyClicks
 
 Attention = Literal["chunked", "stock"]
 Precision = Literal["float32", "bfloat16"]
-
-ARCHITECTURES = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
-"""Width of the image encoder (channels of its patch embedding) and the architecture it means."""
-
-_WIDTH_KEY = "image_encoder.patch_embed.proj.weight"
-_PIXEL_MEAN = (123.675, 116.28, 103.53)
-_PIXEL_STD = (58.395, 57.12, 57.375)
-
-
-def architecture_of(weights: dict[str, Any], path: Path) -> str:
-    """Return "vit_b", "vit_l" or "vit_h", read from the names and shapes of the weights.
-
-    Raises
-    ------
-    ModelError
-        If they are not a Segment Anything model's.
-    """
-    patches = weights.get(_WIDTH_KEY)
-    width = patches.shape[0] if patches is not None and patches.ndim == 4 else None
-    if width not in ARCHITECTURES:
-        raise ModelError(
-            f"{path} holds no Segment Anything weights (of ViT-B, ViT-L or ViT-H); "
-            f"its first entry is {next(iter(weights))!r}."
-        )
-    return ARCHITECTURES[width]
-
-
-def build_sam(architecture: str, weights: dict[str, Any], path: Path) -> Any:
-    """Return a `segment_anything` Sam with these weights, float32, on the CPU, in eval mode.
-
-    The network is laid out without memory first, so that nothing is initialised only to be overwritten.
-
-    Raises
-    ------
-    ModelError
-        If names or shapes of the weights do not fit the architecture.
-    """
-    torch = torch_module()
-    from segment_anything import sam_model_registry
-
-    with torch.device("meta"):
-        sam = sam_model_registry[architecture](checkpoint=None)
-    # Mapped tensors are copied: a network that is a view of a file dies with it.
-    owned = {name: value.detach().to(torch.float32, copy=True) for name, value in weights.items()}
-    _check_fit(sam, owned, architecture, path)
-    sam.load_state_dict(owned, strict=True, assign=True)
-    sam.pixel_mean = torch.tensor(_PIXEL_MEAN).view(-1, 1, 1)
-    sam.pixel_std = torch.tensor(_PIXEL_STD).view(-1, 1, 1)
-    return sam.requires_grad_(False).eval()
-
-
-def _check_fit(sam: Any, weights: dict[str, Any], architecture: str, path: Path) -> None:
-    expected = {name: tuple(value.shape) for name, value in sam.state_dict().items()}
-    got = {name: tuple(value.shape) for name, value in weights.items()}
-    for what, names in (
-        ("lacks", sorted(expected.keys() - got.keys())),
-        ("has unknown", sorted(got.keys() - expected.keys())),
-        ("has another shape of", sorted(name for name in expected.keys() & got.keys() if expected[name] != got[name])),
-    ):
-        if names:
-            raise ModelError(
-                f"{path} does not fit {architecture}: it {what} {names[0]}"
-                f"{f' and {len(names) - 1} more' if len(names) > 1 else ''}; choose another checkpoint."
-            )
 
 
 def load_sam(
@@ -146,11 +79,7 @@ def load_sam(
     segmenter = SamSegmenter(
         sam, name or path.name, identity, Device("cpu", chosen.reason), attention=attention, precision=precision
     )
-    if chosen.is_gpu:
-        tell(0.9, f"moving to {chosen.name}")
-        segmenter.move(chosen)
-    tell(1.0, f"{found} is ready")
-    return segmenter
+    return ready(segmenter, chosen, tell)
 
 
 class SamSegmenter(OnDevice):
@@ -185,16 +114,10 @@ class SamSegmenter(OnDevice):
         precision: Precision = "float32",
     ) -> None:
         super().__init__(sam, name, model if precision == "float32" else f"{model}:{precision}", device)
-        self._sam = sam
         self._attention: Attention = attention
         self._precision: Precision = precision
         self._positions: Any = None
         self._many: ManyClicks | None = None
-
-    @property
-    def sam(self) -> Any:
-        """The network itself, for those who compare with other tools."""
-        return self._sam
 
     def _moved(self) -> None:
         self._positions = self._many = None
@@ -292,7 +215,7 @@ class SamSegmenter(OnDevice):
         """
         from napari_samdepth.models.clicks import can_decode
 
-        if not can_decode(self._sam.mask_decoder):
+        if not can_decode(self._network.mask_decoder):
             logits, scores, frame = self.point_masks(embedding, points)
             clicks, masks = np.nonzero(scores > threshold)
             return logits[clicks, masks], scores[clicks, masks], clicks, frame
@@ -308,7 +231,7 @@ class SamSegmenter(OnDevice):
         from napari_samdepth.models.clicks import ManyClicks
 
         if self._many is None:
-            self._many = ManyClicks(self._sam, getattr(torch_module(), self._precision))
+            self._many = ManyClicks(self._network, getattr(torch_module(), self._precision))
         clicks = self._single(embedding, points)
         return self._many.above(embedding, lambda: self._image_features(embedding), clicks, threshold)
 
@@ -316,26 +239,26 @@ class SamSegmenter(OnDevice):
         """Return single foreground clicks as the prompt encoder wants them: (n, 1, 2) (x, y) and labels (n, 1)."""
         torch = torch_module()
         xy = self._transform.apply_coords(points_to_xy(points), embedding.image_shape)
-        clicks = torch.as_tensor(xy, dtype=torch.float, device=self._sam.device)[:, None]
-        return clicks, torch.ones((len(points), 1), dtype=torch.int, device=self._sam.device)
+        clicks = torch.as_tensor(xy, dtype=torch.float, device=self._network.device)[:, None]
+        return clicks, torch.ones((len(points), 1), dtype=torch.int, device=self._network.device)
 
     @property
     def _transform(self) -> Any:
         from segment_anything.utils.transforms import ResizeLongestSide
 
-        return ResizeLongestSide(int(self._sam.image_encoder.img_size))
+        return ResizeLongestSide(int(self._network.image_encoder.img_size))
 
     def _frame(self, embedding: Embedding) -> Frame:
-        size = int(self._sam.image_encoder.img_size)
+        size = int(self._network.image_encoder.img_size)
         return Frame(embedding.image_shape, (size, size), embedding.input_size)
 
     def _encode(self, image: NDArray[np.uint8], tell: Report) -> tuple[Any, tuple[int, int]]:
         torch = torch_module()
         pixels = self._resized(image)
-        encoder = self._sam.image_encoder
+        encoder = self._network.image_encoder
         with torch.inference_mode():
-            x = torch.as_tensor(pixels, device=self._sam.device).permute(2, 0, 1).contiguous()[None]
-            x = self._sam.preprocess(x)
+            x = torch.as_tensor(pixels, device=self._network.device).permute(2, 0, 1).contiguous()[None]
+            x = self._network.preprocess(x)
             if hasattr(encoder, "blocks"):
                 features = self._run_blocks(encoder, x, tell)
             else:
@@ -362,7 +285,7 @@ class SamSegmenter(OnDevice):
     def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         from segment_anything.utils.transforms import ResizeLongestSide
 
-        size = int(self._sam.image_encoder.img_size)
+        size = int(self._network.image_encoder.img_size)
         if min(ResizeLongestSide.get_preprocess_shape(image.shape[0], image.shape[1], size)) < 1:
             raise ModelError(f"The image ({image.shape[0]} x {image.shape[1]}) is too elongated; crop it first.")
         resized: NDArray[np.uint8] = ResizeLongestSide(size).apply_image(image)
@@ -370,7 +293,7 @@ class SamSegmenter(OnDevice):
 
     def _check(self, embedding: Embedding, prompts: Prompts) -> None:
         self._check_own(embedding)
-        shape = tuple(self._sam.prompt_encoder.mask_input_size)
+        shape = tuple(self._network.prompt_encoder.mask_input_size)
         if prompts.mask is not None and prompts.mask.shape != shape:
             raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")
 
@@ -379,10 +302,10 @@ class SamSegmenter(OnDevice):
             return self._masks(embedding, *self._tensors(embedding, prompts), several)
 
     def _masks(self, embedding: Embedding, points: Any, box: Any, mask: Any, several: bool) -> tuple[Any, Any]:
-        sparse, dense = self._sam.prompt_encoder(points=points, boxes=box, masks=mask)
+        sparse, dense = self._network.prompt_encoder(points=points, boxes=box, masks=mask)
         if self._positions is None:
-            self._positions = self._sam.prompt_encoder.get_dense_pe()
-        result: tuple[Any, Any] = self._sam.mask_decoder(
+            self._positions = self._network.prompt_encoder.get_dense_pe()
+        result: tuple[Any, Any] = self._network.mask_decoder(
             image_embeddings=self._image_features(embedding),
             image_pe=self._positions,
             sparse_prompt_embeddings=sparse,
@@ -396,12 +319,12 @@ class SamSegmenter(OnDevice):
         features = embedding.local.get("image")
         if features is None:
             features = torch.tensor(embedding.features["image"])[None]
-        return features.to(self._sam.device)
+        return features.to(self._network.device)
 
     def _tensors(self, embedding: Embedding, prompts: Prompts) -> tuple[Any, Any, Any]:
         """Return the prompts as the prompt encoder wants them: (points, labels) or None, boxes, masks."""
         torch = torch_module()
-        device, transform = self._sam.device, self._transform
+        device, transform = self._network.device, self._transform
         points = box = mask = None
         if len(prompts.points):
             xy = transform.apply_coords(points_to_xy(prompts.points), embedding.image_shape)

@@ -91,17 +91,11 @@ class BuiltinSegmenter(OnDevice):
 
     def __init__(self, sam: Any, model: str, device: Device, foveation: Foveation | None = None) -> None:
         super().__init__(sam.to(device.name), "builtin", model, device)
-        self._sam = sam
         self.foveation = foveation or Foveation()
         self._views: weakref.WeakKeyDictionary[Embedding, OrderedDict[View, Any]] = weakref.WeakKeyDictionary()
         self._given: OrderedDict[bytes, tuple[View, NDArray[np.float32]]] = OrderedDict()
         self._positions: Any = None
         self._many: ManyClicks | None = None
-
-    @property
-    def sam(self) -> Any:
-        """The network itself, a `segment_anything` Sam with 256 x 256 inputs."""
-        return self._sam
 
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
         """Return the embedding of `rgb`, uint8 (H, W, 3): the image and its whole view.
@@ -199,7 +193,7 @@ class BuiltinSegmenter(OnDevice):
 
         def run() -> tuple[Any, Any, Any]:
             if self._many is None:
-                self._many = ManyClicks(self._sam)
+                self._many = ManyClicks(self._network)
             clicks = self._single(view, points)
             return self._many.above(embedding, lambda: self._features(embedding, view), clicks, threshold)
 
@@ -257,11 +251,11 @@ class BuiltinSegmenter(OnDevice):
         return self._given.get(_digest(mask))
 
     def _masks(self, features: Any, points: Any, box: Any, mask: Any) -> tuple[Any, Any]:
-        encoder = self._sam.prompt_encoder
+        encoder = self._network.prompt_encoder
         if self._positions is None:
             self._positions = encoder.get_dense_pe()
         sparse, dense = encoder(points=points, boxes=box, masks=mask)
-        result: tuple[Any, Any] = self._sam.mask_decoder.predict_masks(features, self._positions, sparse, dense)
+        result: tuple[Any, Any] = self._network.mask_decoder.predict_masks(features, self._positions, sparse, dense)
         return result
 
     def _features(self, embedding: Embedding, view: View) -> Any:
@@ -282,7 +276,7 @@ class BuiltinSegmenter(OnDevice):
         torch = torch_module()
         with torch.inference_mode():
             pixels = view.pixels(rgb).to(self.device)
-            return self._sam.image_encoder(((pixels - self._sam.pixel_mean) / self._sam.pixel_std)[None])
+            return self._network.image_encoder(((pixels - self._network.pixel_mean) / self._network.pixel_std)[None])
 
     def _candidates(self, found: Look) -> ViewCandidates:
         from napari_samdepth.models.builtin.segmenter_views import to_canvas

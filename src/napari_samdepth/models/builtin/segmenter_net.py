@@ -25,7 +25,6 @@ IMG_SIZE = 256
 STRIDE = 8
 EMBED_DIM = 256
 GRID = IMG_SIZE // STRIDE
-MASK_SIZE = 4 * GRID
 
 # (repeats, kernel, stride, expansion, in channels, out channels) of each stage of EfficientNet-Lite0
 _STAGES = (
