@@ -276,9 +276,13 @@ class Annotator:
         if step.place is not None and step.place.layer in self._viewer.layers:
             show_plane(step.place.layer, step.place.shown, self._viewer)
         self._state.say("")
-        if step.commit is not None and not self.masks.replay(step.commit, backwards):
-            self._state.say("That label was changed or removed since, so its pixels stay as they are.", problem=True)
+        if (commit := step.commit) is not None:
+            self._attempt(lambda: self._replay(commit, backwards))
         self._restore(step.before if backwards else step.after)
+
+    def _replay(self, commit: Commit, backwards: bool) -> None:
+        if not self.masks.replay(commit, backwards):
+            self._state.say("That label was changed or removed since, so its pixels stay as they are.", problem=True)
 
     def _encode(self) -> None:
         if self.image is None:

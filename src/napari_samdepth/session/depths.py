@@ -95,6 +95,11 @@ class Depths:
             raise LayerError(f"“{layer.name}” is a colour image; choose an image with one value per pixel as depth.")
         self._activate(DepthLayer(layer, kind, unit, layer.name))
 
+    def made(self, layer: Image) -> bool:
+        """Whether a model made this depth layer (or what it was copied from): it is no picture to look at."""
+        noted = layer.metadata.get(METADATA_KEY)
+        return isinstance(noted, dict) and "image" in noted
+
     def find(self, layer: Image) -> DepthLayer:
         """Return what is known of a depth layer; one that carries our metadata is known (after a reload, too)."""
         for known in self.known:

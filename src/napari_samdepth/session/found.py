@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from napari_samdepth.session.encoding import Encoded
 from napari_samdepth.session.geometry import Shown, plane_affine
-from napari_samdepth.session.layers import spatial_shape, write_features
+from napari_samdepth.session.layers import known_features, spatial_shape, write_features
 
 
 def full_plane(encoded: Encoded) -> Shown:
@@ -47,7 +47,7 @@ def add_features(layer: Labels, numbers: NDArray[np.int_], told: Mapping[str, An
         Column to n values.
     """
     table = pd.DataFrame({"index": numbers, **told})
-    old = layer.features
-    if "index" in old.columns:
+    old = known_features(layer)
+    if len(old):
         table = pd.concat([old[~old["index"].isin(numbers)], table], ignore_index=True)
     write_features(layer, table)

@@ -114,6 +114,10 @@ def check_writable(labels: Labels) -> None:
             f"“{labels.name}” is {'multiscale' if labels.multiscale else 'not held in memory'} and cannot be written; "
             "choose an in-memory Labels layer or let the plugin make one."
         )
+    if not labels.data.flags.writeable:
+        raise LayerError(f"“{labels.name}” is read-only; duplicate the layer and choose the copy, or a new one.")
+    if not labels.editable:
+        raise LayerError(f"“{labels.name}” is locked; unlock it, or choose another Labels layer.")
 
 
 def plane_view(labels: Labels, shown: Shown) -> NDArray[Any]:
@@ -217,11 +221,26 @@ class PreviewWriter:
 def write_features(labels: Labels, table: pd.DataFrame) -> None:
     """Write a table with an `index` column, by which napari matches labels, into the layer's features.
 
-    Columns that the user has in `features` already and that the table does not bring stay.
+    Columns that the user has in `features` already and that the table does not bring stay, for all labels.
     """
-    old = labels.features
-    if "index" in old.columns:
-        others = [name for name in old.columns if name not in table.columns]
-        if others:
-            table = table.merge(old[["index", *others]], on="index", how="left")
+    old = known_features(labels)
+    others = [name for name in old.columns if name not in table.columns]
+    if others:
+        told = old[["index", *others]].dropna(subset=others, how="all")
+        table = table.merge(told, on="index", how="outer")
     labels.features = table
+
+
+def known_features(labels: Labels) -> pd.DataFrame:
+    """Return the layer's features with a column `index`, each label once; without one napari counts the rows."""
+    old: pd.DataFrame = labels.features
+    if "index" not in old.columns:
+        return old.assign(index=np.arange(len(old)))
+    return old.drop_duplicates("index", keep="last")
+
+
+def forget_features(labels: Labels, number: int) -> None:
+    """Take what is known of a label out of the features: its number is given to another object."""
+    old = labels.features
+    if "index" in old.columns and (old["index"] == number).any():
+        labels.features = old[old["index"] != number].reset_index(drop=True)

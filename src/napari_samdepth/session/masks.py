@@ -16,6 +16,7 @@ from napari_samdepth.session.history import Commit
 from napari_samdepth.session.layers import (
     check_writable,
     clipped,
+    forget_features,
     move_patch,
     new_masks,
     plane_view,
@@ -89,6 +90,8 @@ class MaskLayer:
         if change is None:
             return None
         write_change(layer, target, change)
+        if not label:
+            forget_features(layer, number)
         self._highest = max(self._highest, number)
         self._state.next_label = self._highest + 1
         layer.selected_label = number
@@ -120,15 +123,22 @@ class MaskLayer:
         return first
 
     def _widen(self, layer: Labels, number: int) -> None:
-        dtype = widened(layer.data.dtype, number)
+        try:
+            dtype = widened(layer.data.dtype, number)
+        except ValueError as error:
+            raise LayerError(f"“{layer.name}” has no number left for a new label; choose another layer.") from error
         if dtype != layer.data.dtype:
             layer.data = layer.data.astype(dtype)
 
     def replay(self, commit: Commit, backwards: bool) -> bool:
-        """Take a change back, or do it again; False where the layer or its pixels are no longer what they were."""
+        """Take a change back, or do it again; False where the layer or its pixels are no longer what they were.
+
+        Raises LayerError if the layer cannot be written any longer.
+        """
         layer = commit.layer
         if layer not in self._viewer.layers or not still_there(layer, commit.shown, commit.change, backwards):
             return False
+        check_writable(layer)
         write_change(layer, commit.shown, commit.change, revert=backwards)
         self._highest = 0
         self.refresh_next()

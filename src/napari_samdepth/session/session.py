@@ -265,12 +265,11 @@ class AnnotationSession:
 
     def active_image(self) -> Image:
         """Return the selected Image layer, else the topmost visible one. Raises LayerError if there is none."""
-        depth = [known.layer for known in self.depths.known]
         visible = [layer for layer in reversed(self._viewer.layers) if layer.visible]
         for layer in (self._viewer.layers.selection.active, *visible):
-            if isinstance(layer, Image) and not any(layer is other for other in depth):
+            if isinstance(layer, Image) and not self.depths.made(layer):
                 return layer
-        raise LayerError("There is no image; open one, or try File ▸ Open Sample ▸ napari-samdepth.")
+        raise LayerError("There is no image; open one, or try File ▸ Open Sample ▸ SAM and depth.")
 
     def _on_layer_removed(self, event: Any) -> None:
         layer: Layer = event.value

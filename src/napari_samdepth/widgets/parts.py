@@ -88,8 +88,8 @@ class Dock(QWidget):
         return combo
 
     def is_plain_image(self, layer: Layer) -> bool:
-        """Whether `layer` is an Image that can be annotated (not one of the depth layers)."""
-        return isinstance(layer, Image) and not any(known.layer is layer for known in self.session.depths.known)
+        """Whether `layer` is an Image that can be annotated (not depth that a model made)."""
+        return isinstance(layer, Image) and not self.session.depths.made(layer)
 
     def attempt(self, action: Callable[[], Any]) -> str:
         """Run what the user asked for; a refusal is shown as one sentence and returned, "" if there was none."""
