@@ -10,8 +10,7 @@ It computes the function of segment_anything's ``MaskDecoder`` with the same wei
 
 Results differ from the stock decoder's in rounding.
 
-Source of the network: Kirillov et al., "Segment Anything", ICCV 2023, appendix A. This module is imported only from
-inside functions; it does not import torch itself.
+Source of the network: Kirillov et al., "Segment Anything", ICCV 2023, appendix A.
 """
 
 from __future__ import annotations

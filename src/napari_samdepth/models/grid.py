@@ -164,7 +164,11 @@ def _judged(
     search: Search,
 ) -> Iterator[FoundMask]:
     """Decode a batch of clicks (row, col in the crop) and yield the masks that pass, at image resolution."""
-    logits, scores, clicks, frame = _promising(seg, view, points, search.pred_iou_thresh)
+    least = search.pred_iou_thresh
+    if isinstance(seg, SparingDecoder):
+        logits, scores, clicks, frame = seg.masks_above(view, points, least)
+    else:
+        logits, scores, clicks, frame = promising(*seg.point_masks(view, points), least)
     for low, score, click in zip(logits, scores, clicks, strict=True):
         if stability(low, search.stability_score_offset) < search.stability_score_thresh - MARGIN:
             continue
@@ -177,13 +181,10 @@ def _judged(
             yield found
 
 
-def _promising(
-    seg: PointDecoder, view: Embedding, points: NDArray[np.float64], threshold: float
+def promising(
+    logits: NDArray[np.float32], scores: NDArray[np.float64], frame: Frame, threshold: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.intp], Frame]:
-    """Return logits (k, h, w), predicted IoU (k,) and clicks (k,) of masks above the threshold, and their frame."""
-    if isinstance(seg, SparingDecoder):
-        return seg.masks_above(view, points, threshold)
-    logits, scores, frame = seg.point_masks(view, points)
+    """Return of all masks of many clicks, as a `PointDecoder` gives them, what a `SparingDecoder` would have made."""
     clicks, masks = np.nonzero(scores > threshold)
     return logits[clicks, masks], scores[clicks, masks], clicks, frame
 

@@ -7,27 +7,26 @@ resolution: `Candidates` upsamples the chosen one inside the box that it can tou
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Candidates
-from napari_samdepth.core.coords import box_to_xyxy, points_to_xy
+from napari_samdepth.core.coords import points_to_xy
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame
 from napari_samdepth.models.checkpoint import fingerprint, read_weights
-from napari_samdepth.models.device import Device, choose_device, torch_module
+from napari_samdepth.models.clicks import can_decode
+from napari_samdepth.models.device import Device, Precision, choose_device, torch_module
+from napari_samdepth.models.grid import promising
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
-from napari_samdepth.models.ondevice import OnDevice, ready
+from napari_samdepth.models.ondevice import ready
+from napari_samdepth.models.prompted import PromptedNetwork, Sight
 from napari_samdepth.models.protocols import Embedding, ModelError, Report
 from napari_samdepth.models.sam_checkpoint import architecture_of, build_sam
 
-if TYPE_CHECKING:
-    from napari_samdepth.models.clicks import ManyClicks
-
 Attention = Literal["chunked", "stock"]
-Precision = Literal["float32", "bfloat16"]
 
 
 def load_sam(
@@ -82,7 +81,7 @@ def load_sam(
     return ready(segmenter, chosen, tell)
 
 
-class SamSegmenter(OnDevice):
+class SamSegmenter(PromptedNetwork):
     """A `segment_anything` Sam behind the `Segmenter` protocol.
 
     Parameters
@@ -113,14 +112,8 @@ class SamSegmenter(OnDevice):
         attention: Attention = "chunked",
         precision: Precision = "float32",
     ) -> None:
-        super().__init__(sam, name, model if precision == "float32" else f"{model}:{precision}", device)
+        super().__init__(sam, name, model if precision == "float32" else f"{model}:{precision}", device, precision)
         self._attention: Attention = attention
-        self._precision: Precision = precision
-        self._positions: Any = None
-        self._many: ManyClicks | None = None
-
-    def _moved(self) -> None:
-        self._positions = self._many = None
 
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
         """Return the embedding of an image.
@@ -161,96 +154,32 @@ class SamSegmenter(OnDevice):
         """
         several = prompts.ambiguous if multimask is None else multimask
         self._check(embedding, prompts)
-        logits, scores = self._with_fallback("decoding", lambda: self._decode(embedding, prompts, several))
+        sight = self._sight(embedding)
+        logits, scores = self._with_fallback("decoding", lambda: self._decode(sight, prompts, several))
         return Candidates(
             logits=frozen(logits[0].cpu().numpy()),
             scores=scores[0].cpu().numpy().astype(np.float64),
-            frame=self._frame(embedding),
+            frame=sight.frame,
         )
-
-    def point_masks(
-        self, embedding: Embedding, points: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], Frame]:
-        """Decode many single foreground clicks at once, each by itself.
-
-        Parameters
-        ----------
-        embedding
-            Of this model.
-        points
-            (n, 2) (row, col) in image pixels.
-
-        Returns
-        -------
-        Logits (n, 3, 256, 256) float32, predicted IoU (n, 3), and how the logits cover the image.
-        """
-
-        def run() -> tuple[Any, Any]:
-            with torch_module().inference_mode():
-                return self._masks(embedding, self._single(embedding, points), None, None, True)
-
-        logits, scores = self._with_fallback("decoding", run)
-        return logits.cpu().numpy(), scores.cpu().numpy().astype(np.float64), self._frame(embedding)
 
     def masks_above(
         self, embedding: Embedding, points: NDArray[np.float64], threshold: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.intp], Frame]:
-        """Decode many single foreground clicks as `point_masks` does, sooner, and keep the masks that promise enough.
+        """Decode many single foreground clicks, as `PromptedNetwork.masks_above` says."""
+        if can_decode(self._network.mask_decoder):
+            return super().masks_above(embedding, points, threshold)
+        return promising(*self.point_masks(embedding, points), threshold)
 
-        Logits differ from those of `point_masks` in rounding, with ``precision="bfloat16"`` in that of bfloat16.
-
-        Parameters
-        ----------
-        embedding
-            Of this model.
-        points
-            (n, 2) (row, col) in image pixels.
-        threshold
-            Masks with a predicted IoU above this are kept.
-
-        Returns
-        -------
-        Logits (k, 256, 256) float32, predicted IoU (k,), the index of each mask's click (k,), and how the logits cover
-        the image.
-        """
-        from napari_samdepth.models.clicks import can_decode
-
-        if not can_decode(self._network.mask_decoder):
-            logits, scores, frame = self.point_masks(embedding, points)
-            clicks, masks = np.nonzero(scores > threshold)
-            return logits[clicks, masks], scores[clicks, masks], clicks, frame
-        found, promised, of = self._with_fallback("decoding", lambda: self._promising(embedding, points, threshold))
-        return (
-            found.cpu().numpy(),
-            promised.cpu().numpy().astype(np.float64),
-            of.cpu().numpy().astype(np.intp),
-            self._frame(embedding),
-        )
-
-    def _promising(self, embedding: Embedding, points: NDArray[np.float64], threshold: float) -> tuple[Any, Any, Any]:
-        from napari_samdepth.models.clicks import ManyClicks
-
-        if self._many is None:
-            self._many = ManyClicks(self._network, getattr(torch_module(), self._precision))
-        clicks = self._single(embedding, points)
-        return self._many.above(embedding, lambda: self._image_features(embedding), clicks, threshold)
-
-    def _single(self, embedding: Embedding, points: NDArray[np.float64]) -> tuple[Any, Any]:
-        """Return single foreground clicks as the prompt encoder wants them: (n, 1, 2) (x, y) and labels (n, 1)."""
-        torch = torch_module()
-        xy = self._transform.apply_coords(points_to_xy(points), embedding.image_shape)
-        clicks = torch.as_tensor(xy, dtype=torch.float, device=self._network.device)[:, None]
-        return clicks, torch.ones((len(points), 1), dtype=torch.int, device=self._network.device)
-
-    @property
-    def _transform(self) -> Any:
+    def _sight(self, embedding: Embedding) -> Sight:
         from segment_anything.utils.transforms import ResizeLongestSide
 
-        return ResizeLongestSide(int(self._network.image_encoder.img_size))
-
-    def _frame(self, embedding: Embedding) -> Frame:
-        size = int(self._network.image_encoder.img_size)
-        return Frame(embedding.image_shape, (size, size), embedding.input_size)
+        side = int(self._network.image_encoder.img_size)
+        resize = ResizeLongestSide(side)
+        return Sight(
+            Frame(embedding.image_shape, (side, side), embedding.input_size),
+            lambda points: resize.apply_coords(points_to_xy(points), embedding.image_shape),
+            lambda: self._features(embedding),
+        )
 
     def _encode(self, image: NDArray[np.uint8], tell: Report) -> tuple[Any, tuple[int, int]]:
         torch = torch_module()
@@ -297,42 +226,17 @@ class SamSegmenter(OnDevice):
         if prompts.mask is not None and prompts.mask.shape != shape:
             raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")
 
-    def _decode(self, embedding: Embedding, prompts: Prompts, several: bool) -> tuple[Any, Any]:
-        with torch_module().inference_mode():
-            return self._masks(embedding, *self._tensors(embedding, prompts), several)
-
-    def _masks(self, embedding: Embedding, points: Any, box: Any, mask: Any, several: bool) -> tuple[Any, Any]:
-        sparse, dense = self._network.prompt_encoder(points=points, boxes=box, masks=mask)
-        if self._positions is None:
-            self._positions = self._network.prompt_encoder.get_dense_pe()
-        result: tuple[Any, Any] = self._network.mask_decoder(
-            image_embeddings=self._image_features(embedding),
-            image_pe=self._positions,
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=several,
-        )
-        return result
-
-    def _image_features(self, embedding: Embedding) -> Any:
+    def _decode(self, sight: Sight, prompts: Prompts, several: bool) -> tuple[Any, Any]:
         torch = torch_module()
+        with torch.inference_mode():
+            points, box = self._points_and_box(sight, prompts)
+            mask = None
+            if prompts.mask is not None:
+                mask = torch.tensor(prompts.mask, dtype=torch.float, device=self._network.device)[None, None]
+            return self._masks(sight, points, box, mask, several)
+
+    def _features(self, embedding: Embedding) -> Any:
         features = embedding.local.get("image")
         if features is None:
-            features = torch.tensor(embedding.features["image"])[None]
+            features = torch_module().tensor(embedding.features["image"])[None]
         return features.to(self._network.device)
-
-    def _tensors(self, embedding: Embedding, prompts: Prompts) -> tuple[Any, Any, Any]:
-        """Return the prompts as the prompt encoder wants them: (points, labels) or None, boxes, masks."""
-        torch = torch_module()
-        device, transform = self._network.device, self._transform
-        points = box = mask = None
-        if len(prompts.points):
-            xy = transform.apply_coords(points_to_xy(prompts.points), embedding.image_shape)
-            labels = torch.tensor(prompts.labels, dtype=torch.int, device=device)
-            points = torch.as_tensor(xy, dtype=torch.float, device=device)[None], labels[None]
-        if prompts.box is not None:
-            corners = transform.apply_boxes(box_to_xyxy(prompts.box), embedding.image_shape)
-            box = torch.as_tensor(corners, dtype=torch.float, device=device)
-        if prompts.mask is not None:
-            mask = torch.tensor(prompts.mask, dtype=torch.float, device=device)[None, None]
-        return points, box, mask

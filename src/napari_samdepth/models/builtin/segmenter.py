@@ -17,23 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Candidates
-from napari_samdepth.core.coords import box_to_xyxy, points_to_xy
+from napari_samdepth.core.coords import points_to_xy
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame
 from napari_samdepth.models.builtin.segmenter_looks import Foveation, Look, ViewCandidates
 from napari_samdepth.models.checkpoint import fingerprint, read_weights
-from napari_samdepth.models.device import (
-    Device,
-    choose_device,
-    torch_module,
-)
+from napari_samdepth.models.device import Device, choose_device, torch_module
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
-from napari_samdepth.models.ondevice import OnDevice
+from napari_samdepth.models.prompted import PromptedNetwork, Sight
 from napari_samdepth.models.protocols import Embedding, ModelError, Report
 
 if TYPE_CHECKING:
     from napari_samdepth.models.builtin.segmenter_views import View
-    from napari_samdepth.models.clicks import ManyClicks
 
 WEIGHTS = Path(__file__).with_name("segmenter.safetensors")
 CANVAS = 512
@@ -74,7 +69,7 @@ def load_builtin(device: str | None = None, report: Report | None = None, weight
     return segmenter
 
 
-class BuiltinSegmenter(OnDevice):
+class BuiltinSegmenter(PromptedNetwork):
     """The small network behind the `Segmenter` protocol.
 
     Parameters
@@ -94,8 +89,6 @@ class BuiltinSegmenter(OnDevice):
         self.foveation = foveation or Foveation()
         self._views: weakref.WeakKeyDictionary[Embedding, OrderedDict[View, Any]] = weakref.WeakKeyDictionary()
         self._given: OrderedDict[bytes, tuple[View, NDArray[np.float32]]] = OrderedDict()
-        self._positions: Any = None
-        self._many: ManyClicks | None = None
 
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
         """Return the embedding of `rgb`, uint8 (H, W, 3): the image and its whole view.
@@ -140,67 +133,6 @@ class BuiltinSegmenter(OnDevice):
         found = self._with_fallback("decoding", lambda: look(self, embedding, prompts, several))
         return self._candidates(found)
 
-    def point_masks(
-        self, embedding: Embedding, points: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], Frame]:
-        """Decode many single foreground clicks at once in the whole view, each by itself.
-
-        Parameters
-        ----------
-        embedding
-            Of this model.
-        points
-            (n, 2) (row, col) in image pixels.
-
-        Returns
-        -------
-        Logits (n, 3, 128, 128) float32, foretold IoU (n, 3), and how the logits cover the image.
-        """
-        from napari_samdepth.models.builtin.segmenter_views import View
-
-        view = View.whole(embedding.image_shape)
-
-        def run() -> tuple[Any, Any]:
-            with torch_module().inference_mode():
-                return self._masks(self._features(embedding, view), self._single(view, points), None, None)
-
-        logits, scores = self._with_fallback("decoding", run)
-        return logits[:, 1:].cpu().numpy(), scores[:, 1:].cpu().numpy().astype(np.float64), view.frame
-
-    def masks_above(
-        self, embedding: Embedding, points: NDArray[np.float64], threshold: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.intp], Frame]:
-        """Decode many single foreground clicks as `point_masks` does, sooner, and keep the masks that promise enough.
-
-        Parameters
-        ----------
-        embedding
-            Of this model.
-        points
-            (n, 2) (row, col) in image pixels.
-        threshold
-            Masks with a predicted IoU above this are kept.
-
-        Returns
-        -------
-        Logits (k, 128, 128) float32, predicted IoU (k,), the index of each mask's click (k,), and how the logits cover
-        the image.
-        """
-        from napari_samdepth.models.builtin.segmenter_views import View
-        from napari_samdepth.models.clicks import ManyClicks
-
-        view = View.whole(embedding.image_shape)
-
-        def run() -> tuple[Any, Any, Any]:
-            if self._many is None:
-                self._many = ManyClicks(self._network)
-            clicks = self._single(view, points)
-            return self._many.above(embedding, lambda: self._features(embedding, view), clicks, threshold)
-
-        found = self._with_fallback("decoding", run)
-        logits, scores, clicks = (part.cpu().numpy() for part in found)
-        return logits, scores.astype(np.float64), clicks.astype(np.intp), view.frame
-
     def look_closer(
         self, embedding: Embedding, point: tuple[float, float]
     ) -> tuple[NDArray[np.float32], float, Frame, tuple[int, int]]:
@@ -224,39 +156,33 @@ class BuiltinSegmenter(OnDevice):
         logits: NDArray[np.float32] = found.logits[found.best].cpu().numpy()
         return logits, found.score, found.view.frame, (found.view.top, found.view.left)
 
-    def _single(self, view: View, points: NDArray[np.float64]) -> tuple[Any, Any]:
-        """Return single foreground clicks as the prompt encoder wants them: (n, 1, 2) (x, y) and labels (n, 1)."""
-        torch = torch_module()
-        xy = torch.tensor(points_to_xy(view.points(points)), dtype=torch.float, device=self.device)[:, None]
-        return xy, torch.ones((len(points), 1), dtype=torch.int, device=self.device)
-
     def decode_view(self, embedding: Embedding, view: View, prompts: Prompts, mask: Any, several: bool) -> Look:
         """Decode the prompts in one view; `mask` is the view's earlier logits (128, 128) as a tensor, or None."""
-        torch = torch_module()
-        with torch.inference_mode():
-            points = box = None
-            if len(prompts.points):
-                xy = torch.tensor(points_to_xy(view.points(prompts.points)), dtype=torch.float, device=self.device)
-                points = xy[None], torch.tensor(prompts.labels, dtype=torch.int, device=self.device)[None]
-            if prompts.box is not None:
-                corners = view.points(prompts.box.reshape(2, 2)).reshape(4)
-                box = torch.tensor(box_to_xyxy(corners), dtype=torch.float, device=self.device)[None]
+        sight, network = self._sight_of(embedding, view), self._network
+        with torch_module().inference_mode():
+            points, box = self._points_and_box(sight, prompts)
             if mask is not None:
                 mask = mask.to(self.device).clamp(-32, 32)[None, None]
-            logits, scores = self._masks(self._features(embedding, view), points, box, mask)
-            return Look(view, logits[0], scores[0], several)
+            sparse, dense = network.prompt_encoder(points=points, boxes=box, masks=mask)
+            features = sight.features()
+            logits, scores = network.mask_decoder.predict_masks(features, self._dense_positions(), sparse, dense)
+        return Look(view, logits[0], scores[0], several)
+
+    def _sight(self, embedding: Embedding) -> Sight:
+        from napari_samdepth.models.builtin.segmenter_views import View
+
+        return self._sight_of(embedding, View.whole(embedding.image_shape))
+
+    def _sight_of(self, embedding: Embedding, view: View) -> Sight:
+        return Sight(
+            view.frame,
+            lambda points: points_to_xy(view.points(points)),
+            lambda: self._features(embedding, view),
+        )
 
     def recall(self, mask: NDArray[np.float32]) -> tuple[View, NDArray[np.float32]] | None:
         """Return the view and the fine logits that a canvas given out by this segmenter stands for, if it is one."""
         return self._given.get(_digest(mask))
-
-    def _masks(self, features: Any, points: Any, box: Any, mask: Any) -> tuple[Any, Any]:
-        encoder = self._network.prompt_encoder
-        if self._positions is None:
-            self._positions = encoder.get_dense_pe()
-        sparse, dense = encoder(points=points, boxes=box, masks=mask)
-        result: tuple[Any, Any] = self._network.mask_decoder.predict_masks(features, self._positions, sparse, dense)
-        return result
 
     def _features(self, embedding: Embedding, view: View) -> Any:
         """Return the features (1, 256, 32, 32) of a view, from the embedding, the kept ones, or encoded now."""
@@ -299,7 +225,7 @@ class BuiltinSegmenter(OnDevice):
         )
 
     def _moved(self) -> None:
-        self._positions = self._many = None
+        super()._moved()
         self._views.clear()
 
 
