@@ -1,4 +1,4 @@
-"""Masks of a whole picture: duplicates, run lengths, and filtering anew while a slider moves."""
+"""Masks of a whole picture: run lengths, and filtering anew while a slider moves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Patch
-from napari_samdepth.core.maskset import FoundMask, MaskSet, non_maximum
+from napari_samdepth.core.maskset import FoundMask, MaskSet
 
 
 def _found(patch: Patch, score: float = 0.9, stable: float = 0.9, side: int = 64) -> FoundMask:
@@ -53,20 +53,6 @@ def test_run_lengths_are_those_of_the_whole_picture() -> None:
         found = MaskSet((_found(Patch(mask, (0, 0))),), (shape[0], shape[1]))
         (record,) = found.records("rle")
         assert record["segmentation"] == {"size": list(shape), "counts": _runs(mask)}
-
-
-def test_of_duplicates_the_best_stays() -> None:
-    torchvision = pytest.importorskip("torchvision")
-    import torch
-
-    rng = np.random.default_rng(2)
-    corners = rng.uniform(0, 100, (400, 2))
-    boxes = np.hstack([corners, corners + rng.uniform(1, 60, (400, 2))])
-    scores = rng.random(400)
-    for threshold in (0.0, 0.3, 0.7, 1.0):
-        ours = non_maximum(boxes, scores, threshold)
-        theirs = torchvision.ops.nms(torch.tensor(boxes), torch.tensor(scores), threshold).numpy()
-        assert np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("side", [1024, 2048])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Patch
-from napari_samdepth.core.maskset import non_maximum
+from napari_samdepth.core.suppression import non_maximum
 
 
 def phrases(text: str) -> tuple[str, ...]:

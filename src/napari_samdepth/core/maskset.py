@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.coords import box_to_xywh, points_to_xy
 from napari_samdepth.core.resample import Box
+from napari_samdepth.core.runlength import compressed, run_lengths
+from napari_samdepth.core.suppression import non_maximum
 
 Encoding = Literal["mask", "rle", "coco_rle"]
 
@@ -196,63 +197,6 @@ class MaskSet:
         return out
 
 
-def non_maximum(boxes: NDArray[np.float64], scores: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
-    """Return the indices of boxes that no better-scored kept box overlaps by an IoU above `threshold`.
-
-    Parameters
-    ----------
-    boxes
-        (n, 4) (row_min, col_min, row_max, col_max).
-    scores
-        (n,); among equals the first wins.
-    threshold
-        IoU from 0 to 1.
-
-    Returns
-    -------
-    Indices of the kept boxes, best first.
-    """
-    order = np.argsort(-scores, kind="stable")
-    top, left, bottom, right = np.ascontiguousarray(boxes[order].T)
-    areas = (bottom - top) * (right - left)
-    alive = np.ones(len(order), dtype=bool)
-    for at in range(len(order)):
-        if not alive[at]:
-            continue
-        rest = slice(at + 1, None)
-        height = np.minimum(bottom[rest], bottom[at])
-        height -= np.maximum(top[rest], top[at])
-        width = np.minimum(right[rest], right[at])
-        width -= np.maximum(left[rest], left[at])
-        common = np.maximum(height, 0, out=height)
-        common *= np.maximum(width, 0, out=width)
-        alive[rest] &= common <= threshold * (areas[at] + areas[rest] - common)
-    return np.asarray(order[alive])
-
-
-def without_small_regions(patch: Patch, min_area: int) -> tuple[Patch, bool]:
-    """Return a mask with holes and islands of fewer than `min_area` pixels removed, and whether that changed it.
-
-    If every island is small the largest stays. Regions touch at corners, too.
-    """
-    neighbours = np.ones((3, 3), dtype=bool)
-    padded = np.pad(patch.mask, 1)
-    holes, count = ndimage.label(~padded, neighbours)
-    sizes = np.bincount(holes.ravel(), minlength=count + 1)
-    small = sizes < min_area
-    small[[0, holes[0, 0]]] = False
-    filled = padded | small[holes]
-    islands, count = ndimage.label(filled, neighbours)
-    sizes = np.bincount(islands.ravel(), minlength=count + 1)
-    keep = sizes >= min_area
-    keep[0] = False
-    if count and not keep.any():
-        keep[1 + int(np.argmax(sizes[1:]))] = True
-    clean = keep[islands]
-    changed = bool((clean != padded).any())
-    return Patch(clean[1:-1, 1:-1], patch.origin), changed
-
-
 def _area(box: Box) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
 
@@ -280,34 +224,5 @@ def _held(child: Patch, parent: Patch) -> int:
 def _encoded(patch: Patch, shape: tuple[int, int], encoding: Encoding) -> Any:
     if encoding == "mask":
         return patch.full(shape)
-    counts = _run_lengths(patch, shape)
-    return {"size": list(shape), "counts": _compressed(counts) if encoding == "coco_rle" else counts}
-
-
-def _run_lengths(patch: Patch, shape: tuple[int, int]) -> list[int]:
-    """Return the lengths of runs outside and inside the mask in turn, down column after column, read in its box."""
-    padded = np.zeros((patch.mask.shape[1], patch.mask.shape[0] + 2), dtype=np.int8)
-    padded[:, 1:-1] = patch.mask.T
-    cols, steps = np.nonzero(np.diff(padded, axis=1))
-    ends = (cols + patch.origin[1]) * shape[0] + steps + patch.origin[0]
-    # a run that goes on at the top of the next column ends and begins at the same place
-    kept = np.ones(len(ends), dtype=bool)
-    joined = np.flatnonzero(ends[1:] == ends[:-1])
-    kept[joined] = kept[joined + 1] = False
-    marks = np.concatenate([[0], ends[kept], [shape[0] * shape[1]]])
-    counts: list[int] = np.diff(marks).tolist()
-    return counts if len(counts) == 1 or counts[-1] else counts[:-1]
-
-
-def _compressed(counts: list[int]) -> str:
-    """Return run lengths as COCO writes them: differences to the last run of the same kind, five bits a character."""
-    out = []
-    for at, count in enumerate(counts):
-        rest = count - counts[at - 2] if at > 2 else count
-        more = True
-        while more:
-            bits = rest & 0x1F
-            rest >>= 5
-            more = rest != (-1 if bits & 0x10 else 0)
-            out.append(chr((bits | 0x20 if more else bits) + 48))
-    return "".join(out)
+    counts = run_lengths(patch, shape)
+    return {"size": list(shape), "counts": compressed(counts) if encoding == "coco_rle" else counts}

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_samdepth.core.candidates import Patch
-from napari_samdepth.core.maskset import FoundMask, MaskSet, non_maximum, without_small_regions
+from napari_samdepth.core.maskset import FoundMask, MaskSet
 from napari_samdepth.core.resample import Box, Frame
+from napari_samdepth.core.small_regions import without_small_regions
+from napari_samdepth.core.suppression import non_maximum
 from napari_samdepth.models.grid import Search, exact, searched
 from napari_samdepth.models.inputs import silent
 from napari_samdepth.models.protocols import Embedding, Report, Segmenter
