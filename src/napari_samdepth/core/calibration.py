@@ -120,18 +120,13 @@ def calibrate(
             "Calibration needs two known distances at different depths, or one and something infinitely far; "
             f"got {len(known)} known and {len(infinity)} infinitely far."
         )
-    scale, shift = fit
-    if scale <= 0:
+    if fit[0] <= 0:
         raise ValueError(
             "The known distances contradict the depth map: what is nearer there is said to be farther. "
             "Check that each distance belongs to its label."
         )
-    left_out = []
-    for index, place in enumerate(places):
-        others = np.arange(len(places)) != index
-        left_out.append(_distance(_fit(places[others], 1 / distances[others], far), place))
-    fitted = [_distance(fit, place) for place in places]
-    return Calibration(scale, shift, unit, tuple(distances.tolist()), tuple(fitted), tuple(left_out))
+    fitted = tuple(_distance(fit, place) for place in places)
+    return Calibration(*fit, unit, tuple(distances.tolist()), fitted, _left_out(places, 1 / distances, far))
 
 
 def _fit(places: Floats, inverse: Floats, far: float | None) -> tuple[float, float] | None:
@@ -147,6 +142,14 @@ def _fit(places: Floats, inverse: Floats, far: float | None) -> tuple[float, flo
         return None
     scale = float((centred * inverse).sum() / (centred**2).sum())
     return scale, float(inverse.mean() - scale * places.mean())
+
+
+def _left_out(places: Floats, inverse: Floats, far: float | None) -> tuple[float, ...]:
+    """Return the distance of each place by a fit to all the others."""
+    others = ~np.eye(len(places), dtype=bool)
+    return tuple(
+        _distance(_fit(places[rest], inverse[rest], far), place) for rest, place in zip(others, places, strict=True)
+    )
 
 
 def _distance(fit: tuple[float, float] | None, place: float) -> float:

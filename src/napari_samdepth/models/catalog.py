@@ -84,6 +84,7 @@ class ModelEntry:
 
 
 def _sam(name: str, title: str, good_for: str, size: int, checksum: str, url: str, licence: str) -> ModelEntry:
+    title = f"{title} · {_megabytes(size)}"
     return ModelEntry(
         name, "segment", "sam", title, good_for, licence, size, architecture=name[:5], url=url, checksum=checksum
     )
@@ -151,7 +152,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
     ),
     _sam(
         "vit_b",
-        "SAM ViT-B · 375 MB",
+        "SAM ViT-B",
         "Photographs and most other images; the smallest of the three original SAMs.",
         375042383,
         "sha256:ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
@@ -160,7 +161,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
     ),
     _sam(
         "vit_l",
-        "SAM ViT-L · 1.2 GB",
+        "SAM ViT-L",
         "Better edges than ViT-B, about three times slower to encode.",
         1250000000,
         "sha256:3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
@@ -169,7 +170,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
     ),
     _sam(
         "vit_h",
-        "SAM ViT-H · 2.6 GB",
+        "SAM ViT-H",
         "The best of the original SAMs; needs a GPU to be pleasant.",
         2560000000,
         "sha256:a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
@@ -178,7 +179,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
     ),
     _sam(
         "vit_b_lm",
-        "SAM ViT-B, light microscopy · 375 MB",
+        "SAM ViT-B, light microscopy",
         "Cells and nuclei in light microscopy (micro-sam).",
         375000000,
         "xxh128:fe9252a29f3f4ea53c15a06de471e186",
@@ -187,7 +188,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
     ),
     _sam(
         "vit_l_lm",
-        "SAM ViT-L, light microscopy · 1.2 GB",
+        "SAM ViT-L, light microscopy",
         "Cells and nuclei in light microscopy (micro-sam), larger.",
         1250000000,
         "xxh128:017f20677997d628426dec80a8018f9d",
@@ -196,7 +197,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
     ),
     _sam(
         "vit_b_em_organelles",
-        "SAM ViT-B, EM organelles · 375 MB",
+        "SAM ViT-B, EM organelles",
         "Mitochondria, nuclei and other organelles in electron microscopy (micro-sam).",
         375000000,
         "xxh128:f3bf2ed83d691456bae2c3f9a05fb438",
@@ -205,7 +206,7 @@ ENTRIES: tuple[ModelEntry, ...] = (
     ),
     _sam(
         "vit_l_em_organelles",
-        "SAM ViT-L, EM organelles · 1.2 GB",
+        "SAM ViT-L, EM organelles",
         "Organelles in electron microscopy (micro-sam), larger.",
         1250000000,
         "xxh128:810b084b6e51acdbf760a993d8619f2d",

@@ -63,16 +63,9 @@ def write_figure(
         If the file cannot be written; an older file of that name is then still there, whole.
     """
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with rc_context({"font.family": "sans-serif", "font.size": 9, "text.color": _INK, "text.parse_math": False}):
-        aspect = rgb.shape[0] / rgb.shape[1]
-        panel = (_WIDTH_IN - 1.6) / 2 * aspect
-        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-        figure = Figure(figsize=(_WIDTH_IN, float(np.clip(2 * panel, 4.5, 18)) + 1.3), layout=layout)
-        FigureCanvasAgg(figure)
+        figure = _blank(rgb.shape[0] / rgb.shape[1])
         (image, masks), (near, rows) = figure.subplots(2, 2)
         if title:
             figure.suptitle(title, fontsize=13, fontweight="bold", x=0.012, ha="left")
@@ -92,6 +85,19 @@ def label_colours(numbers: NDArray[Any]) -> NDArray[np.float64]:
     golden = (np.abs(np.asarray(numbers, dtype=np.float64)) * 0.61803398875) % 1
     value = np.where(np.asarray(numbers) % 2, 1.0, 0.85)
     return np.asarray(hsv_to_rgb(np.stack([golden, np.full_like(golden, 0.75), value], axis=-1)))
+
+
+def _blank(aspect: float) -> Figure:
+    """Return an empty figure, high enough for two rows of two pictures whose height over width is `aspect`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    panel = (_WIDTH_IN - 1.6) / 2 * aspect
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(_WIDTH_IN, float(np.clip(2 * panel, 4.5, 18)) + 1.3), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _panel(axes: Axes, title: str, picture: NDArray[Any], **how: Any) -> Any:
