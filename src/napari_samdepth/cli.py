@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_samdepth.cli_many import add_many
-from napari_samdepth.cli_models import Parser, add_models, progress
+from napari_samdepth.cli_models import Parser, add_models, add_precision, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +102,7 @@ def _add_segment(commands: Any) -> None:
     segment.add_argument("--box", type=_box, metavar="ROW_MIN,COL_MIN,ROW_MAX,COL_MAX", help="a box in pixels")
     segment.add_argument("--out", type=Path, required=True, help="the labels TIFF to write")
     _add_model(segment, "a catalog name or a SAM checkpoint")
+    add_precision(segment)
     segment.set_defaults(run=_segment)
 
 
@@ -110,6 +111,7 @@ def _add_depth(commands: Any) -> None:
     depth.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
     depth.add_argument("--out", type=Path, required=True, help="the depth TIFF to write")
     _add_model(depth, "a catalog name or a folder in transformers' format")
+    add_precision(depth)
     depth.set_defaults(run=_depth)
 
 
@@ -183,7 +185,7 @@ def _segment(options: argparse.Namespace) -> int:
     prompts = Prompts(points, [sign for *_, sign in options.point], options.box)
     rgb = _picture(options.image)
     _inside(options.point, rgb.shape)
-    segmenter = load_segmenter(options.model, options.device, progress(), download=False)
+    segmenter = load_segmenter(options.model, options.device, progress(), download=False, precision=options.precision)
     answer = segmenter.decode(segmenter.encode(rgb), prompts)
     labels = np.zeros(rgb.shape[:2], dtype=np.uint8)
     change = write_mask(labels, answer.patch(), 1)
@@ -203,7 +205,9 @@ def _depth(options: argparse.Namespace) -> int:
     from napari_samdepth.storage.export import write_depth
 
     rgb = _picture(options.image)
-    estimator = load_depth_estimator(options.model, options.device, progress(), download=False)
+    estimator = load_depth_estimator(
+        options.model, options.device, progress(), download=False, precision=options.precision
+    )
     depth = estimator.estimate(rgb)
     write_depth(options.out, depth)
     print(f"{options.out}: {depth.kind} depth, {depth.unit or 'no unit'} ({estimator.name} on {estimator.device})")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_samdepth.cli_models import progress
+from napari_samdepth.cli_models import add_precision, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +43,7 @@ def add_many(commands: Any, picture: Picture) -> None:
         command.add_argument("--table", type=Path, help="a CSV to write with what is known of each label")
         command.add_argument("--model", default="builtin", help="a catalog name or a SAM checkpoint (builtin)")
         command.add_argument("--device", help="cpu, cuda or mps; the fastest there is if not given")
+        add_precision(command)
 
 
 def _natural(text: str) -> int:
@@ -65,7 +66,7 @@ def _everything(options: argparse.Namespace) -> int:
     from napari_samdepth.models.loading import load_segmenter
 
     rgb = options.picture(options.image)
-    segmenter = load_segmenter(options.model, options.device, progress(), download=False)
+    segmenter = load_segmenter(options.model, options.device, progress(), download=False, precision=options.precision)
     said = {name: getattr(options, name) for name in SEARCHED if getattr(options, name) is not None}
     search = replace(usual_search(segmenter.name), **said)
     picture = rgb if search.crop_n_layers else None
@@ -92,7 +93,9 @@ def _words(options: argparse.Namespace) -> int:
     if found.patches is not None:
         patches, iou = list(found.patches), [float("nan")] * len(found)
     else:
-        segmenter = load_segmenter(options.model, options.device, progress(), download=False)
+        segmenter = load_segmenter(
+            options.model, options.device, progress(), download=False, precision=options.precision
+        )
         masks = segment_boxes(segmenter, segmenter.encode(rgb), found.boxes - 0.5, progress())
         patches, iou = [patch for patch, _ in masks], [score for _, score in masks]
     labels = painted(patches, found.image_shape)

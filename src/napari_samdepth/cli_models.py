@@ -19,6 +19,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message.rstrip('.')}; see {self.prog} --help.\n")
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--precision`` to a command that runs a model."""
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32",
+        help="bfloat16 is faster and coarser, and only used where the processor gains by it (float32)",
+    )  # fmt: skip
+
+
 def progress() -> Callable[[float, str], None]:
     """Return a report that keeps one line of the terminal up to date, and says nothing where there is none."""
     if not sys.stderr.isatty():

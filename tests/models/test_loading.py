@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.models import download, loading, sam_checkpoint
+from napari_samdepth.models import device, download, loading, sam_checkpoint
 from napari_samdepth.models.checkpoint import fingerprint, read_weights
 from napari_samdepth.models.digests import file_digest, matches
 from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
@@ -111,6 +111,23 @@ def test_a_name_loads_the_file_in_the_models_folder(
     _save(weights, tmp_path / "sam_vit_l_0b3195.pth")
     with pytest.raises(ModelError, match=r"holds vit_b, not vit_l; choose the checkpoint of vit_l"):
         load_segmenter("vit_l", device="cpu")
+
+
+@pytest.mark.usefixtures("small_architecture")
+def test_bfloat16_is_used_where_it_gains(
+    weights: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Callable[..., np.ndarray]
+) -> None:
+    path = tmp_path / "own.pth"
+    _save(weights, path)
+    exact = load_segmenter(path, "cpu")
+    monkeypatch.setattr(device, "bfloat16_gains", lambda _device: False)
+    assert load_segmenter(path, "cpu", precision="bfloat16").model == exact.model
+    monkeypatch.setattr(device, "bfloat16_gains", lambda _device: True)
+    coarse = load_segmenter(path, "cpu", precision="bfloat16")
+    assert coarse.model == f"{exact.model}:bfloat16"
+    features = [made.encode(picture(40, 60)).features["image"] for made in (exact, coarse)]
+    assert 0 < np.abs(features[0] - features[1]).max() < 0.1 * np.ptp(features[0])
+    assert load_segmenter("builtin", "cpu", precision="bfloat16").model == load_segmenter("builtin", "cpu").model
 
 
 def test_without_a_network_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from napari_samdepth.models.machine import hardware
+from napari_samdepth.session.choices import Variant
 from napari_samdepth.session.speed import keep
 from napari_samdepth.widgets import models
 from napari_samdepth.widgets.depth import DepthWidget
@@ -177,3 +178,26 @@ def test_a_wheel_that_passes_by_chooses_nothing(segment: SegmentWidget) -> None:
     )  # fmt: skip
     QApplication.sendEvent(combo, turn)
     assert combo.currentIndex() == 0
+
+
+def test_faster_and_less_exact_is_offered_where_it_means_something(
+    segment: SegmentWidget, depth: DepthWidget, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert segment.model.coarser.isHidden()
+    assert depth.model.coarser.isHidden()
+    depth.model.combo.choose("dpt-large")
+    assert not depth.model.coarser.isHidden()
+    segment.model.combo.choose("vit_b")
+    assert not segment.model.coarser.isHidden()
+    assert segment.model.variant == Variant("vit_b")
+    segment.model.coarser.setChecked(True)
+    assert segment.model.variant == Variant("vit_b", "bfloat16")
+    asked = []
+    monkeypatch.setattr("napari_samdepth.session.encoding.load_segmenter", lambda *a, **b: asked.append((a, b)))
+    monkeypatch.setattr("napari_samdepth.widgets.segment.may_use", lambda *_: True)
+    segment.start()
+    assert segment.session.wait(60)
+    assert [(names, more["precision"]) for names, more in asked] == [(("vit_b",), "bfloat16")]
+    segment.model.combo.choose("builtin")
+    assert segment.model.coarser.isHidden()
+    assert segment.model.variant == Variant("builtin")

@@ -10,24 +10,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.models.catalog import ModelEntry
-from napari_samdepth.models.device import (
-    Device,
-    choose_device,
-    torch_module,
-)
+from napari_samdepth.models.device import Device, Precision, choose_device, torch_module
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.ondevice import OnDevice, ready
 from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
 from napari_samdepth.models.protocols import ModelError, Report
-
-Precision = Literal["float32", "bfloat16"]
 
 METRES: dict[str, tuple[DepthKind, str]] = {
     "depth_pro": ("distance", "m"),

@@ -185,6 +185,17 @@ def bfloat16_gains(device: str = "cpu") -> bool:
     return _state["bfloat16"]
 
 
+def usable_precision(wanted: Precision, device: str | None) -> Precision:
+    """Return `wanted`, or "float32" where bfloat16 gains nothing on the device ("", None: the one that is chosen)."""
+    if wanted == "float32":
+        return wanted
+    chosen = choose_device(device or None)
+    if bfloat16_gains(chosen.name):
+        return wanted
+    logger.info("bfloat16 gains nothing on %s; float32 is used.", chosen.name)
+    return "float32"
+
+
 def _product_seconds(torch: Any, dtype: Any) -> float:
     """Return the least processor time of a few products as large as an image encoder's."""
     left, right = torch.ones(512, 768, dtype=dtype), torch.ones(768, 3072, dtype=dtype)

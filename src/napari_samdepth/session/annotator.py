@@ -9,6 +9,7 @@ from typing import Any
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points
 
+from napari_samdepth.session.choices import Variant
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoding
 from napari_samdepth.session.geometry import LayerError, show_plane
@@ -38,7 +39,7 @@ class Annotator:
         self._watcher = Watcher(viewer, state, self.encoding, self._offer, self._encode, self.finish)
         self.image: Image | None = None
 
-    def begin(self, image: Image, source: PlaneSource, model: str, points: Points | None = None) -> None:
+    def begin(self, image: Image, source: PlaneSource, variant: Variant, points: Points | None = None) -> None:
         """Open the prompt layers on `image` (or go on with them) and encode its shown plane.
 
         Raises LayerError if `points`, a layer of the user's to click in, has other dimensions than the image.
@@ -52,16 +53,16 @@ class Annotator:
         own = prompts is not None and (points is None or points is prompts.points)
         if image is not self.image or not own:
             self._open(image, points)
-        if model != self.encoding.model:
+        if variant.model != self.encoding.variant.model:
             offer.history.forget_masks()
         if offer.moment.candidates is not None or offer.moment.feed is not None:
             # another model takes no logits of the one before, and its masks are not the ones on offer
             offer.show(offer.amend(replace(offer.moment, candidates=None, feed=None)))
-        self._state.image, self._state.model = image.name, model
+        self._state.image, self._state.model = image.name, variant.model
         self._state.say("")
         if offer.prompts is not None:
             offer.prompts.focus()
-        self.encoding.request(image, source, model, self._decode)
+        self.encoding.request(image, source, variant, self._decode)
 
     def accept(self) -> int | None:
         """Make the mask on offer a label; return its number, None where there is no mask (yet).
@@ -293,7 +294,7 @@ class Annotator:
             self.fail(error)
             return
         self._state.say("")
-        self.encoding.request(self.image, source, self.encoding.model, self._decode)
+        self.encoding.request(self.image, source, self.encoding.variant, self._decode)
 
     def _attempt(self, action: Callable[[], Any]) -> None:
         """Do something outside of a dock, where nobody else would show a refusal."""

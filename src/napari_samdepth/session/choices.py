@@ -8,7 +8,7 @@ from pathlib import Path
 
 from napari_samdepth.core.durations import in_words
 from napari_samdepth.models import catalog, download
-from napari_samdepth.models.device import choose_device
+from napari_samdepth.models.device import Precision, choose_device
 from napari_samdepth.models.loading import check_path
 from napari_samdepth.models.protocols import ModelError
 from napari_samdepth.session.speed import LONG, Expected, expected, on, speed_text
@@ -39,6 +39,8 @@ class ModelChoice:
         What to say of the wait before it starts, "" where it is short.
     own
         Whether it is the user's own.
+    coarser
+        Whether it may run faster and less exactly, in bfloat16.
     problem
         Why it cannot be used and what to do, "" if it can.
     """
@@ -50,10 +52,26 @@ class ModelChoice:
     size: int
     hint: str = ""
     own: bool = False
+    coarser: bool = False
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A model as it is to be loaded: its name or path, and the precision of what takes its time."""
+
+    model: str = "builtin"
+    precision: Precision = "float32"
+
+    @property
+    def key(self) -> str:
+        """What it is kept under, and its speed."""
+        return self.model if self.precision == "float32" else f"{self.model}, {self.precision}"
+
+
 DOES = {"segment": "look at an image", "depth": "estimate depth", "text": "look for words"}
+COARSER = ("sam", "transformers-depth")
+"""Families whose networks run in bfloat16 as well."""
 FOLDERS = ("depth", "text")
 """Tasks whose own models are always folders."""
 
@@ -128,7 +146,8 @@ def _from_catalog(entry: catalog.ModelEntry, device: str) -> ModelChoice:
     where = "" if present else " (not downloaded yet)"
     tooltip = f"{entry.good_for}\nLicence: {entry.licence}. Size: {size}{where}.\n{speed_text(wait, device)}"
     hint = _hint(entry.title.partition(" · ")[0], entry.task, wait, device)
-    return ModelChoice(entry.name, entry.title, tooltip, present, entry.size, hint)
+    coarser = entry.family in COARSER
+    return ModelChoice(entry.name, entry.title, tooltip, present, entry.size, hint, coarser=coarser)
 
 
 def _from_path(task: catalog.Task, path: str, device: str, own: list[str]) -> ModelChoice:
@@ -140,7 +159,8 @@ def _from_path(task: catalog.Task, path: str, device: str, own: list[str]) -> Mo
         return ModelChoice(path, f"missing · {title}", f"{path}\n{problem}", True, 0, own=True, problem=problem)
     wait = expected(task, path, device)
     tooltip = f"Your own: {path}\nIts licence is the one it came with. {speed_text(wait, device)}"
-    return ModelChoice(path, title, tooltip, True, 0, _hint(title, task, wait, device), own=True)
+    coarser = task == "depth" or (task == "segment" and place.is_file())
+    return ModelChoice(path, title, tooltip, True, 0, _hint(title, task, wait, device), own=True, coarser=coarser)
 
 
 def _hint(title: str, task: catalog.Task, wait: Expected | None, device: str) -> str:

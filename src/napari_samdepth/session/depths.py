@@ -14,7 +14,7 @@ from napari.layers import Image, Labels
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.core.readout import depth_readout, for_features
 from napari_samdepth.models.loading import load_depth_estimator
-from napari_samdepth.session.choices import short_name
+from napari_samdepth.session.choices import Variant, short_name
 from napari_samdepth.session.depth_layers import depth_layer_for, depth_on_grid, fill_depth
 from napari_samdepth.session.geometry import LayerError, Shown, shown_plane, stack_axis
 from napari_samdepth.session.jobs import Lane
@@ -60,19 +60,20 @@ class Depths:
         self.changed: Callable[[], None] = lambda: None
         self._plane: tuple[tuple[Any, ...], DepthMap] | None = None
 
-    def add(self, image: Image, model: str) -> None:
+    def add(self, image: Image, variant: Variant) -> None:
         """Estimate the depth of the shown plane of `image` on the lane and put it into a depth layer."""
         source = read_plane(image, self._viewer)
 
         def work(report: Report) -> tuple[DepthEstimator, DepthMap]:
-            estimator = self._estimators.get(model)
+            estimator = self._estimators.get(variant.key)
             if estimator is None:
-                report(0.0, f"loading {short_name(model)}")
-                estimator = load_depth_estimator(model, report=report)
-                self._estimators[model] = estimator
+                report(0.0, f"loading {short_name(variant.model)}")
+                estimator = load_depth_estimator(variant.model, report=report, precision=variant.precision)
+                self._estimators[variant.key] = estimator
             rgb = source.render().rgb
             report(0.1, f"estimating depth on {estimator.device}")
-            return estimator, measured("depth", model, estimator, lambda tell: estimator.estimate(rgb, tell), report)
+            depth = measured("depth", variant.key, estimator, lambda tell: estimator.estimate(rgb, tell), report)
+            return estimator, depth
 
         def done(result: tuple[DepthEstimator, DepthMap]) -> None:
             estimator, depth = result

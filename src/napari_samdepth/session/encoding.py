@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.plane import Plane
 from napari_samdepth.models.loading import load_segmenter
-from napari_samdepth.session.choices import short_name
+from napari_samdepth.session.choices import Variant, short_name
 from napari_samdepth.session.geometry import Shown
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource
@@ -45,8 +45,8 @@ class Encoding:
     ----------
     current
         The plane that clicks are answered on, None until it is encoded.
-    model
-        The model asked for last.
+    variant
+        The model asked for last, and its precision.
     """
 
     def __init__(self, lane: Lane, state: SessionState, fail: Callable[[Exception], None]) -> None:
@@ -58,7 +58,7 @@ class Encoding:
         self._embeddings: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
         self._wanted: Shown | None = None
         self.current: Encoded | None = None
-        self.model = "builtin"
+        self.variant = Variant()
 
     @property
     def slice_key(self) -> tuple[int, ...]:
@@ -67,19 +67,19 @@ class Encoding:
             return ()
         return self._wanted.slice_key if self._wanted is not None else ()
 
-    def request(self, image: Image, source: PlaneSource, model: str, done: Callable[[], None]) -> None:
+    def request(self, image: Image, source: PlaneSource, variant: Variant, done: Callable[[], None]) -> None:
         """Encode a plane on the lane and make it `current`; a newer request makes this one void."""
-        self.current, self._wanted, self.model = None, source.shown, model
+        self.current, self._wanted, self.variant = None, source.shown, variant
         self._lane.cancel("everything", "words")
         self._state.phase = "busy"
-        self._state.task, self._state.progress = f"loading {short_name(model)}", 0.0
+        self._state.task, self._state.progress = f"loading {short_name(variant.model)}", 0.0
 
         def work(report: Report) -> Encoded:
-            segmenter = self._segmenter(model, report)
+            segmenter = self._segmenter(variant, report)
             report(0.0, f"encoding on {segmenter.device}")
             plane = source.render()
-            embedding = self._embedding(model, segmenter, plane, report)
-            return Encoded(image, source.shown, model, segmenter, embedding, plane.rgb)
+            embedding = self._embedding(variant, segmenter, plane, report)
+            return Encoded(image, source.shown, variant.model, segmenter, embedding, plane.rgb)
 
         def finish(encoded: Encoded) -> None:
             self.current = encoded
@@ -98,19 +98,19 @@ class Encoding:
     @property
     def instant(self) -> bool:
         """Whether encoding is quick enough to be done unasked when the slice changes."""
-        return self.model == "builtin" and self.model in self._segmenters
+        return self.variant.model == "builtin" and self.variant.key in self._segmenters
 
-    def _segmenter(self, model: str, report: Report) -> Segmenter:
-        if model not in self._segmenters:
-            report(0.0, f"loading {short_name(model)}")
-            self._segmenters[model] = load_segmenter(model, report=report)
-        return self._segmenters[model]
+    def _segmenter(self, variant: Variant, report: Report) -> Segmenter:
+        if variant.key not in self._segmenters:
+            report(0.0, f"loading {short_name(variant.model)}")
+            self._segmenters[variant.key] = load_segmenter(variant.model, report=report, precision=variant.precision)
+        return self._segmenters[variant.key]
 
-    def _embedding(self, model: str, segmenter: Segmenter, plane: Plane, report: Report) -> Embedding:
+    def _embedding(self, variant: Variant, segmenter: Segmenter, plane: Plane, report: Report) -> Embedding:
         key = (segmenter.model, plane.key)
         if key not in self._embeddings:
             self._embeddings[key] = measured(
-                "segment", model, segmenter, lambda tell: segmenter.encode(plane.rgb, tell), report
+                "segment", variant.key, segmenter, lambda tell: segmenter.encode(plane.rgb, tell), report
             )
         self._embeddings.move_to_end(key)
         while len(self._embeddings) > EMBEDDINGS_KEPT:

@@ -12,8 +12,9 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Points
 
 from napari_samdepth.core.depthmap import DepthKind
+from napari_samdepth.models.device import Precision
 from napari_samdepth.session.annotator import Annotator
-from napari_samdepth.session.choices import device_text
+from napari_samdepth.session.choices import Variant, device_text
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.everything import Everything
 from napari_samdepth.session.geometry import LayerError, centre_on, go_to_plane, stack_position
@@ -89,6 +90,8 @@ class AnnotationSession:
         model: str = "builtin",
         labels: Labels | None = None,
         points: Points | None = None,
+        *,
+        precision: Precision = "float32",
     ) -> None:
         """Begin (or go on) annotating an image: prompt layers appear and the shown plane is encoded on the lane.
 
@@ -104,6 +107,8 @@ class AnnotationSession:
         points
             A Points layer of the user's to click in, with as many dimensions as the image; its points count as
             foreground where its feature "prompt" does not say "background". None makes `SAM prompts`.
+        precision
+            "bfloat16" for a faster and coarser image encoder, as in `load_segmenter`.
 
         Raises
         ------
@@ -114,7 +119,7 @@ class AnnotationSession:
         source = read_plane(image, self._viewer)
         if labels is not None:
             self.masks.use(_real(labels))
-        self._annotator.begin(image, source, model, _real(points))
+        self._annotator.begin(image, source, Variant(model, precision), _real(points))
 
     def accept(self) -> int | None:
         """Make the mask on offer a label; return its number, None where there is no mask (yet).
@@ -175,8 +180,12 @@ class AnnotationSession:
         """Say what a plain click means (Alt-click means the other); None flips it."""
         self._annotator.toggle_foreground(foreground)
 
-    def add_depth(self, model: str = "builtin", image_layer: Image | None = None) -> None:
+    def add_depth(
+        self, model: str = "builtin", image_layer: Image | None = None, *, precision: Precision = "float32"
+    ) -> None:
         """Estimate the depth of the shown plane and add it as an Image layer, named after the image.
+
+        `precision` is as in `load_depth_estimator`.
 
         Raises
         ------
@@ -185,7 +194,7 @@ class AnnotationSession:
         """
         image = _real(image_layer) if image_layer is not None else self.image or self.active_image()
         self.state.say("")
-        self.depths.add(image, model)
+        self.depths.add(image, Variant(model, precision))
 
     def use_depth(self, layer: Image, kind: DepthKind, unit: str | None = None) -> None:
         """Let an Image layer serve as depth: its kind says what larger values mean. Raises LayerError."""

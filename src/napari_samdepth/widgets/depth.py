@@ -30,6 +30,7 @@ class DepthWidget(Dock):
         self.image = self.combo(self.is_plain_image, "The image whose depth is wanted: the slice that is shown.")
         self.model = ModelPicker(self, "depth", "The model that estimates depth from one picture.")
         self.column.addLayout(form([("Image", self.image), ("Model", self.model)]))
+        self.column.addWidget(self.model.coarser)
         self.column.addWidget(self.model.hint)
         self.add_button = button("Add depth", "Estimate depth and add it as an Image layer.", self.add)
         self.column.addWidget(self.add_button)
@@ -51,7 +52,8 @@ class DepthWidget(Dock):
         """Estimate the depth of the chosen image."""
         choice = self.model.choice
         if may_use(self, choice):
-            self.attempt(lambda: self.session.add_depth(choice.name, self.image.layer))
+            precision = self.model.variant.precision
+            self.attempt(lambda: self.session.add_depth(choice.name, self.image.layer, precision=precision))
 
     def use_own(self) -> None:
         """Let the chosen layer serve as depth."""

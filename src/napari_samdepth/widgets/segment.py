@@ -62,7 +62,8 @@ class SegmentWidget(Dock):
         target = self.target.layer
         # labels made for one image do not serve the next unless they are chosen for it
         labels = None if target is self.session.masks.layer else target
-        self.attempt(lambda: self.session.start(self.image.layer, choice.name, labels, points))
+        precision = self.model.variant.precision
+        self.attempt(lambda: self.session.start(self.image.layer, choice.name, labels, points, precision=precision))
         if self.session.masks.layer is None:
             self.target.choose(None)
 
@@ -110,6 +111,7 @@ class SegmentWidget(Dock):
         self.target = self.combo(self._is_target, "The Labels layer that accepted masks go to.", "new: SAM masks")
         self.target.chosen.connect(lambda _layer: self._use_target())
         self.column.addLayout(form([("Image", self.image), ("Model", self.model), ("Labels", self.target)]))
+        self.column.addWidget(self.model.coarser)
         self.column.addWidget(self.model.hint)
         self.start_button = button("Start", "Encode the shown image; then every click is answered.", self.start)
         self.start_button.setObjectName("start")
