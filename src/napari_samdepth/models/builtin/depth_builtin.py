@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.models.checkpoint import fingerprint, read_weights
-from napari_samdepth.models.device import Device, choose_device, cpu_after_out_of_memory, is_out_of_memory, torch_module
+from napari_samdepth.models.device import choose_device, torch_module
 from napari_samdepth.models.inputs import checked_rgb, silent
+from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.protocols import ModelError, Report
 
 WEIGHTS = Path(__file__).with_name("depth.safetensors")
@@ -33,9 +33,8 @@ def input_size(shape: tuple[int, int], long_side: int = LONG_SIDES[0]) -> tuple[
     return rows, cols
 
 
-@lru_cache(maxsize=2)
-def _network(path: Path, device: str) -> Any:
-    """The network with the weights of `path`, in float32, ready to run on `device`."""
+def _network(path: Path) -> Any:
+    """The network with the weights of `path`, in float32, in eval mode."""
     from napari_samdepth.models.builtin.depth_net import DepthNet
 
     net = DepthNet()
@@ -45,37 +44,20 @@ def _network(path: Path, device: str) -> Any:
         raise ModelError(
             f"{path} does not hold the built-in depth estimator's weights; install the package again."
         ) from error
-    return net.eval().to(device)
+    return net.eval()
 
 
-class BuiltinDepth:
+class BuiltinDepth(OnDevice):
     """Relative inverse depth of any image from the small network that ships with the package.
 
-    Attributes
-    ----------
-    name
-        "builtin".
-    model
-        Identity of the weights: "builtin-depth" and the first half of their xxh128.
+    It is called "builtin"; its identity is "builtin-depth" and the first half of its weights' xxh128.
     """
 
     def __init__(self, device: str | None = None, weights: Path = WEIGHTS) -> None:
         """Load the weights onto a device ("cpu", "cuda", "mps"; None for the best there is). Raises ModelError."""
-        self.name = "builtin"
-        self._weights = weights
-        self._device: Device = choose_device(device)
-        self._net = _network(weights, self._device.name)
-        self.model = f"builtin-depth:{fingerprint(weights)[:16]}"
-
-    @property
-    def device(self) -> str:
-        """Torch device in use."""
-        return self._device.name
-
-    @property
-    def device_reason(self) -> str:
-        """One sentence: why this device."""
-        return self._device.reason
+        chosen = choose_device(device)
+        network = _network(weights).to(chosen.name)
+        super().__init__(network, "builtin", f"builtin-depth:{fingerprint(weights)[:16]}", chosen)
 
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
         """Return relative inverse depth of `rgb`, uint8 (H, W, 3), as a DepthMap of (H, W) without a unit, 0 to 1.
@@ -86,16 +68,9 @@ class BuiltinDepth:
         image = checked_rgb(rgb)
         tell = report or silent
         tell(0.0, "estimating depth")
-        try:
-            values = self._run(image)
-        except RuntimeError as error:
-            if not (self._device.is_gpu and is_out_of_memory(error)):
-                raise
-            self._device = cpu_after_out_of_memory(self._device, "estimating depth")
-            self._net = _network(self._weights, "cpu")
-            values = self._run(image)
+        values = self._with_fallback("estimating depth", lambda: self._run(image))
         tell(1.0, "depth is ready")
-        return DepthMap(values=values, kind="inverse", unit=None, source=self.model)
+        return DepthMap(values=values, kind="inverse", unit=None, source=self._identity)
 
     def _run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         torch = torch_module()
@@ -114,8 +89,8 @@ class BuiltinDepth:
         size = input_size((pixels.shape[-2], pixels.shape[-1]), long_side)
         # reduced while still one byte a value: a large image never becomes float
         x = torch.nn.functional.interpolate(pixels, size=size, mode="bilinear", antialias=True, align_corners=False)
-        x = x.to(self._device.name).float() / 255
-        out = self._net(torch.cat([x, x.flip(-1)]))
+        x = x.to(self.device).float() / 255
+        out = self._network(torch.cat([x, x.flip(-1)]))
         return 0.5 * (out[None, :1] + out[None, 1:].flip(-1))
 
 
