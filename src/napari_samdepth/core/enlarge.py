@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.resample import Box, Frame, _blend, _source_range, _Taps, _taps, logits_in_box, resize_box
+from napari_samdepth.core.resample import Box, Frame, Taps, blend, input_under_box, logits_in_box, taps
 
 _MIXED = 2
 _DENSE_SHARE = 0.2
@@ -41,12 +41,9 @@ def mask_in_box(logits: NDArray[np.float32], frame: Frame, box: Box, threshold: 
     samples = frame.valid_size[0] * frame.valid_size[1]
     if pixels < _SMALL or frame.image_shape[0] * frame.image_shape[1] < 4 * samples:
         return logits_in_box(logits, frame, box) > threshold
-    low_row, high_row = _source_range(frame.valid_size[0], frame.image_shape[0], row_min, row_max)
-    low_col, high_col = _source_range(frame.valid_size[1], frame.image_shape[1], col_min, col_max)
-    canvas_shape = (logits.shape[0], logits.shape[1])
-    middle = resize_box(logits, canvas_shape, frame.input_size, (low_row, low_col, high_row, high_col))
-    rows = _moved(_taps(frame.valid_size[0], frame.image_shape[0], row_min, row_max), low_row)
-    cols = _moved(_taps(frame.valid_size[1], frame.image_shape[1], col_min, col_max), low_col)
+    middle, (low_row, low_col) = input_under_box(logits, frame, box)
+    rows = _moved(taps(frame.valid_size[0], frame.image_shape[0], row_min, row_max), low_row)
+    cols = _moved(taps(frame.valid_size[1], frame.image_shape[1], col_min, col_max), low_col)
     signs = _cell_signs(middle > threshold)[rows.first].take(cols.first, axis=1)
     mixed = np.flatnonzero(signs == _MIXED)
     if mixed.size > _DENSE_SHARE * pixels:
@@ -56,8 +53,8 @@ def mask_in_box(logits: NDArray[np.float32], frame: Frame, box: Box, threshold: 
     return mask
 
 
-def _moved(taps: _Taps, origin: int) -> _Taps:
-    return _Taps(taps.first - origin, taps.second - origin, taps.weight_first, taps.weight_second)
+def _moved(at: Taps, origin: int) -> Taps:
+    return Taps(at.first - origin, at.second - origin, at.weight_first, at.weight_second)
 
 
 def _cell_signs(above: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -73,12 +70,12 @@ def _cell_signs(above: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return signs
 
 
-def _at(middle: NDArray[np.float32], rows: _Taps, cols: _Taps, flat: NDArray[np.intp]) -> NDArray[np.float32]:
+def _at(middle: NDArray[np.float32], rows: Taps, cols: Taps, flat: NDArray[np.intp]) -> NDArray[np.float32]:
     """Return the interpolated values at flat positions of the box, columns first, then rows."""
     row, col = np.divmod(flat, cols.first.size)
     left, right = cols.first[col], cols.second[col]
     weights = cols.weight_first[col], cols.weight_second[col]
     top, bottom = rows.first[row], rows.second[row]
-    upper = _blend(middle[top, left], middle[top, right], *weights)
-    lower = _blend(middle[bottom, left], middle[bottom, right], *weights)
-    return _blend(upper, lower, rows.weight_first[row], rows.weight_second[row])
+    upper = blend(middle[top, left], middle[top, right], *weights)
+    lower = blend(middle[bottom, left], middle[bottom, right], *weights)
+    return blend(upper, lower, rows.weight_first[row], rows.weight_second[row])

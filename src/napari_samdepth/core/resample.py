@@ -53,7 +53,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class _Taps:
+class Taps:
     """For each output position: its two source positions and their weights (float32)."""
 
     first: NDArray[np.intp]
@@ -62,17 +62,17 @@ class _Taps:
     weight_second: NDArray[np.float32]
 
 
-def _taps(source: int, target: int, start: int, stop: int) -> _Taps:
+def taps(source: int, target: int, start: int, stop: int) -> Taps:
     """Return the taps for output positions [start, stop) when `source` samples become `target` samples."""
     scale = np.float32(source) / np.float32(target)
     position = np.arange(start, stop, dtype=np.float32) + np.float32(0.5)
     real = np.maximum(position * scale - np.float32(0.5), np.float32(0))
     first = np.minimum(np.floor(real).astype(np.intp), source - 1)
     weight_second = np.clip(real - first.astype(np.float32), np.float32(0), np.float32(1))
-    return _Taps(first, np.minimum(first + 1, source - 1), np.float32(1) - weight_second, weight_second)
+    return Taps(first, np.minimum(first + 1, source - 1), np.float32(1) - weight_second, weight_second)
 
 
-def _blend(
+def blend(
     first: NDArray[np.float32],
     second: NDArray[np.float32],
     weight_first: NDArray[np.float32],
@@ -108,21 +108,21 @@ def resize_box(
     row_min, col_min, row_max, col_max = box
     if source_shape == target_shape:
         return values[row_min - origin[0] : row_max - origin[0], col_min - origin[1] : col_max - origin[1]]
-    rows = _taps(source_shape[0], target_shape[0], row_min, row_max)
-    cols = _taps(source_shape[1], target_shape[1], col_min, col_max)
+    rows = taps(source_shape[0], target_shape[0], row_min, row_max)
+    cols = taps(source_shape[1], target_shape[1], col_min, col_max)
     used = slice(rows.first[0] - origin[0], rows.second[-1] - origin[0] + 1)
     strip = values[used]
-    wide = _blend(
+    wide = blend(
         strip[:, cols.first - origin[1]], strip[:, cols.second - origin[1]], cols.weight_first, cols.weight_second
     )
     top = rows.first - rows.first[0]
     bottom = rows.second - rows.first[0]
-    return _blend(wide[top], wide[bottom], rows.weight_first[:, None], rows.weight_second[:, None])
+    return blend(wide[top], wide[bottom], rows.weight_first[:, None], rows.weight_second[:, None])
 
 
 def _source_range(source: int, target: int, start: int, stop: int) -> tuple[int, int]:
     """Return the half-open range of source positions that output positions [start, stop) read."""
-    ends = _taps(source, target, start, start + 1), _taps(source, target, stop - 1, stop)
+    ends = taps(source, target, start, start + 1), taps(source, target, stop - 1, stop)
     return int(ends[0].first[0]), int(ends[1].second[-1]) + 1
 
 
@@ -167,12 +167,18 @@ def positive_box(logits: NDArray[np.float32], frame: Frame, threshold: float = 0
 
 def logits_in_box(logits: NDArray[np.float32], frame: Frame, box: Box) -> NDArray[np.float32]:
     """Return the logits at image resolution inside `box`, shape (row_max - row_min, col_max - col_min), float32."""
+    middle, origin = input_under_box(logits, frame, box)
+    return resize_box(middle, frame.valid_size, frame.image_shape, box, origin=origin)
+
+
+def input_under_box(logits: NDArray[np.float32], frame: Frame, box: Box) -> tuple[NDArray[np.float32], tuple[int, int]]:
+    """Return the logits at the size of the model's input where `box` reads them, and (row, col) of the first."""
     row_min, col_min, row_max, col_max = box
-    canvas_shape = (logits.shape[0], logits.shape[1])
     low_row, high_row = _source_range(frame.valid_size[0], frame.image_shape[0], row_min, row_max)
     low_col, high_col = _source_range(frame.valid_size[1], frame.image_shape[1], col_min, col_max)
-    middle = resize_box(logits, canvas_shape, frame.input_size, (low_row, low_col, high_row, high_col))
-    return resize_box(middle, frame.valid_size, frame.image_shape, box, origin=(low_row, low_col))
+    needed = (low_row, low_col, high_row, high_col)
+    canvas_shape = (logits.shape[0], logits.shape[1])
+    return resize_box(logits, canvas_shape, frame.input_size, needed), (low_row, low_col)
 
 
 def mask_to_logits(

@@ -19,7 +19,7 @@ from napari_samdepth.core.maskset import FoundMask, MaskSet
 from napari_samdepth.core.resample import Box, Frame
 from napari_samdepth.core.small_regions import without_small_regions
 from napari_samdepth.core.suppression import non_maximum
-from napari_samdepth.models.grid import Search, exact, searched
+from napari_samdepth.models.grid import Search, searched, stable_mask
 from napari_samdepth.models.inputs import silent
 from napari_samdepth.models.protocols import Embedding, Report, Segmenter
 
@@ -101,17 +101,17 @@ def segment_everything(
         If neither or both of `points_per_side` and `point_grids` are given.
     """
     search = Search(
-        points_per_side,
-        pred_iou_thresh,
-        stability_score_thresh,
-        stability_score_offset,
-        box_nms_thresh,
-        crop_n_layers,
-        crop_nms_thresh,
-        crop_overlap_ratio,
-        crop_n_points_downscale_factor,
-        point_grids,
-        min_mask_region_area,
+        points_per_side=points_per_side,
+        pred_iou_thresh=pred_iou_thresh,
+        stability_score_thresh=stability_score_thresh,
+        stability_score_offset=stability_score_offset,
+        box_nms_thresh=box_nms_thresh,
+        crop_n_layers=crop_n_layers,
+        crop_nms_thresh=crop_nms_thresh,
+        crop_overlap_ratio=crop_overlap_ratio,
+        crop_n_points_downscale_factor=crop_n_points_downscale_factor,
+        point_grids=point_grids,
+        min_mask_region_area=min_mask_region_area,
     )
     found = propose(seg, emb, search, points_per_batch, rgb, report)
     kept = found.filtered(pred_iou_thresh, stability_score_thresh, box_nms_thresh, crop_nms_thresh)
@@ -173,12 +173,9 @@ def _looked_closer(
         logits, score, frame, origin = seg.look_closer(emb, point)
         if score <= search.pred_iou_thresh:
             continue
-        patch, stable = exact(logits, frame, search.stability_score_offset)
-        if patch is None or stable < search.stability_score_thresh:
-            continue
-        packed = FoundMask.pack(patch.moved(origin), score, stable, point, whole)
-        if packed is not None:
-            masks.append(packed)
+        found = stable_mask(logits, score, frame, origin, point, whole, search)
+        if found is not None:
+            masks.append(found)
     return MaskSet(tuple(masks), emb.image_shape)
 
 

@@ -172,11 +172,8 @@ def _judged(
     for low, score, click in zip(logits, scores, clicks, strict=True):
         if stability(low, search.stability_score_offset) < search.stability_score_thresh - MARGIN:
             continue
-        patch, stable = exact(low, frame, search.stability_score_offset)
-        if patch is None or stable < search.stability_score_thresh:
-            continue
         point = (float(points[click, 0]) + crop[0], float(points[click, 1]) + crop[1])
-        found = FoundMask.pack(patch.moved((crop[0], crop[1])), float(score), stable, point, crop)
+        found = stable_mask(low, float(score), frame, (crop[0], crop[1]), point, crop, search)
         if found is not None and not _cut_off(found.box, crop, image_shape):
             yield found
 
@@ -189,7 +186,35 @@ def promising(
     return logits[clicks, masks], scores[clicks, masks], clicks, frame
 
 
-def exact(logits: NDArray[np.float32], frame: Frame, offset: float) -> tuple[Patch | None, float]:
+def stable_mask(
+    logits: NDArray[np.float32],
+    score: float,
+    frame: Frame,
+    origin: tuple[int, int],
+    point: tuple[float, float],
+    crop: Box,
+    search: Search,
+) -> FoundMask | None:
+    """Return the mask of a click at image resolution, None where it is empty or not stable enough there.
+
+    Parameters
+    ----------
+    logits, score, frame
+        (h, w), their predicted IoU, and how they cover the part of the image that they were decoded in.
+    origin
+        (row, col) of that part's first pixel in the image.
+    point, crop
+        What `FoundMask` says of them.
+    search
+        Whose stability counts.
+    """
+    patch, stable = _exact(logits, frame, search.stability_score_offset)
+    if patch is None or stable < search.stability_score_thresh:
+        return None
+    return FoundMask.pack(patch.moved(origin), score, stable, point, crop)
+
+
+def _exact(logits: NDArray[np.float32], frame: Frame, offset: float) -> tuple[Patch | None, float]:
     """Return the mask at image resolution inside its box, and its stability score there."""
     box = positive_box(logits, frame, MASK_THRESHOLD - offset)
     if box is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.protocols import ModelError
 
 
@@ -20,6 +21,12 @@ def checked_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         raise ModelError(f"A model needs an image of uint8 (H, W, 3), got {array.dtype} {array.shape}.")
     return np.ascontiguousarray(array)
+
+
+def check_mask(prompts: Prompts, shape: tuple[int, ...]) -> None:
+    """Raise ModelError where the prompts' mask has not the shape of a model's logits."""
+    if prompts.mask is not None and prompts.mask.shape != shape:
+        raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")
 
 
 def silent(fraction: float, what: str) -> None:

@@ -20,7 +20,7 @@ from napari_samdepth.models.checkpoint import fingerprint, read_weights
 from napari_samdepth.models.clicks import can_decode
 from napari_samdepth.models.device import Device, Precision, choose_device, torch_module
 from napari_samdepth.models.grid import promising
-from napari_samdepth.models.inputs import checked_rgb, frozen, silent
+from napari_samdepth.models.inputs import check_mask, checked_rgb, frozen, silent
 from napari_samdepth.models.ondevice import ready
 from napari_samdepth.models.prompted import PromptedNetwork, Sight
 from napari_samdepth.models.protocols import Embedding, ModelError, Report
@@ -153,7 +153,8 @@ class SamSegmenter(PromptedNetwork):
             If the embedding is another model's, or the prompts' mask has not the shape of this model's logits.
         """
         several = prompts.ambiguous if multimask is None else multimask
-        self._check(embedding, prompts)
+        self._check_own(embedding)
+        check_mask(prompts, tuple(self._network.prompt_encoder.mask_input_size))
         sight = self._sight(embedding)
         logits, scores = self._with_fallback("decoding", lambda: self._decode(sight, prompts, several))
         return Candidates(
@@ -219,12 +220,6 @@ class SamSegmenter(PromptedNetwork):
             raise ModelError(f"The image ({image.shape[0]} x {image.shape[1]}) is too elongated; crop it first.")
         resized: NDArray[np.uint8] = ResizeLongestSide(size).apply_image(image)
         return resized
-
-    def _check(self, embedding: Embedding, prompts: Prompts) -> None:
-        self._check_own(embedding)
-        shape = tuple(self._network.prompt_encoder.mask_input_size)
-        if prompts.mask is not None and prompts.mask.shape != shape:
-            raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")
 
     def _decode(self, sight: Sight, prompts: Prompts, several: bool) -> tuple[Any, Any]:
         torch = torch_module()

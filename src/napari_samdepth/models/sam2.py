@@ -13,18 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Candidates
-from napari_samdepth.core.coords import box_to_xyxy, points_to_xy
+from napari_samdepth.core.coords import points_to_xy
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame
-from napari_samdepth.models.device import (
-    Device,
-    choose_device,
-    torch_module,
-)
-from napari_samdepth.models.inputs import checked_rgb, frozen, silent
+from napari_samdepth.models.device import Device, choose_device, torch_module
+from napari_samdepth.models.inputs import check_mask, checked_rgb, frozen, silent
 from napari_samdepth.models.ondevice import OnDevice, ready
 from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
-from napari_samdepth.models.protocols import Embedding, ModelError, Report
+from napari_samdepth.models.protocols import Embedding, Report
 
 LEVELS = ("fine", "middle", "image")
 """Names of an embedding's features, from the finest (a quarter of the input) to the coarsest (a sixteenth)."""
@@ -123,7 +119,8 @@ class Sam2Segmenter(OnDevice):
             If the embedding is another model's, or the prompts' mask has not the shape of this model's logits.
         """
         several = prompts.ambiguous if multimask is None else multimask
-        self._check(embedding, prompts)
+        self._check_own(embedding)
+        check_mask(prompts, tuple(self._network.prompt_encoder.mask_input_size))
         logits, scores = self._with_fallback("decoding", lambda: self._decode(embedding, prompts, several))
         low: NDArray[np.float32] = frozen(logits[0, 0].float().cpu().numpy())
         return Candidates(
@@ -149,9 +146,7 @@ class Sam2Segmenter(OnDevice):
         Logits (n, 3, h, w) float32, predicted IoU (n, 3), and how the logits cover the image.
         """
         torch = torch_module()
-        height, width = embedding.image_shape
-        scale = torch.tensor([self._side / width, self._side / height])
-        xy = (torch.tensor(points_to_xy(points), dtype=torch.float32) * scale)[None, :, None]
+        xy = self._placed(points, embedding.image_shape)[None, :, None]
         prompts = {"input_points": xy, "input_labels": torch.ones(xy.shape[:3], dtype=torch.int64)}
         logits, scores = self._with_fallback("decoding", lambda: self._run_decoder(embedding, prompts, True))
         low: NDArray[np.float32] = logits[0].float().cpu().numpy()
@@ -165,12 +160,6 @@ class Sam2Segmenter(OnDevice):
         with torch.inference_mode(), telling_blocks(self._network.vision_encoder, tell, "encoding"):
             maps = self._network.get_image_embeddings(pixels.to(self._network.device))
         return list(maps)
-
-    def _check(self, embedding: Embedding, prompts: Prompts) -> None:
-        self._check_own(embedding)
-        shape = tuple(self._network.prompt_encoder.mask_input_size)
-        if prompts.mask is not None and prompts.mask.shape != shape:
-            raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")
 
     def _decode(self, embedding: Embedding, prompts: Prompts, several: bool) -> tuple[Any, Any]:
         return self._run_decoder(embedding, self._tensors(embedding, prompts), several)
@@ -192,17 +181,20 @@ class Sam2Segmenter(OnDevice):
 
     def _tensors(self, embedding: Embedding, prompts: Prompts) -> dict[str, Any]:
         """Return the prompts as the network's arguments: one image, one object."""
-        torch = torch_module()
-        height, width = embedding.image_shape
-        scale = torch.tensor([self._side / width, self._side / height])
+        torch, shape = torch_module(), embedding.image_shape
         found: dict[str, Any] = {}
         if len(prompts.points):
-            xy = torch.tensor(points_to_xy(prompts.points), dtype=torch.float32) * scale
-            found["input_points"] = xy[None, None]
+            found["input_points"] = self._placed(prompts.points, shape)[None, None]
             found["input_labels"] = torch.tensor(prompts.labels)[None, None]
         if prompts.box is not None:
-            corners = torch.tensor(box_to_xyxy(prompts.box), dtype=torch.float32).reshape(2, 2) * scale
-            found["input_boxes"] = corners.reshape(1, 1, 4)
+            found["input_boxes"] = self._placed(prompts.box.reshape(2, 2), shape).reshape(1, 1, 4)
         if prompts.mask is not None:
             found["input_masks"] = torch.tensor(prompts.mask)[None, None]
         return found
+
+    def _placed(self, points: NDArray[np.float64], image_shape: tuple[int, int]) -> Any:
+        """Return (n, 2) (row, col) in image pixels as (x, y) in the network's input, a float32 tensor."""
+        torch = torch_module()
+        height, width = image_shape
+        scale = torch.tensor([self._side / width, self._side / height])
+        return torch.tensor(points_to_xy(points), dtype=torch.float32) * scale
