@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_samdepth.core.coords import box_from_xyxy, box_to_xywh, box_to_xyxy, points_from_xy, points_to_xy
+from napari_samdepth.core.coords import box_from_xyxy, box_to_xywh, box_to_xyxy, points_to_xy
 
 
 def test_points_are_turned():
@@ -21,8 +21,6 @@ def test_one_point_and_none():
 
 
 def test_the_way_back():
-    points = np.random.default_rng(0).normal(size=(9, 2))
-    np.testing.assert_array_equal(points_from_xy(points_to_xy(points)), points)
     boxes = np.random.default_rng(0).normal(size=(5, 3, 4))
     np.testing.assert_array_equal(box_from_xyxy(box_to_xyxy(boxes)), boxes)
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.ordering import order_touching
 from napari_samdepth.core.readout import depth_readout
+from napari_samdepth.core.regions import Regions
 
 SHAPE = (80, 120)
 
@@ -36,7 +37,7 @@ def test_the_nearer_one_is_in_front(gap: int, transposed: bool, kind: str) -> No
     depth = two_levels(labels, 1.0, 0.6, kind)
     if transposed:
         labels, depth = labels.T, DepthMap(depth.values.T, kind)
-    (order,) = order_touching(labels, depth)
+    (order,) = order_touching(Regions.of(labels), depth)
     assert (order.first, order.second) == (4, 7)
     assert order.relation == ("front" if kind == "inverse" else "behind")
     assert abs(order.difference) == pytest.approx(0.4, abs=0.1)
@@ -47,16 +48,16 @@ def test_the_nearer_one_is_in_front(gap: int, transposed: bool, kind: str) -> No
 
 def test_labels_apart_are_not_compared() -> None:
     labels = halves(gap=3)
-    assert order_touching(labels, two_levels(labels, 1.0, 0.5)) == []
+    assert order_touching(Regions.of(labels), two_levels(labels, 1.0, 0.5)) == []
 
 
 def test_equal_depth_is_unsure() -> None:
     labels = halves()
-    (order,) = order_touching(labels, two_levels(labels, 0.8, 0.8))
+    (order,) = order_touching(Regions.of(labels), two_levels(labels, 0.8, 0.8))
     assert order.relation == "unsure"
     flat = np.full(SHAPE, 0.8)
     flat[:5] = 0  # not all of the map is flat
-    (order,) = order_touching(labels, DepthMap(flat, "inverse"))
+    (order,) = order_touching(Regions.of(labels), DepthMap(flat, "inverse"))
     assert order.relation == "unsure"
     assert order.difference == 0
 
@@ -65,7 +66,7 @@ def test_noise_and_k_decide_what_is_sure() -> None:
     labels = halves()
     values = np.where(labels == 4, 0.62, 0.5) + np.random.default_rng(0).normal(size=SHAPE) * 0.1
     depth = DepthMap(values, "inverse")
-    relations = [order_touching(labels, depth, k=k)[0].relation for k in (0.5, 1.0, 3.0)]
+    relations = [order_touching(Regions.of(labels), depth, k=k)[0].relation for k in (0.5, 1.0, 3.0)]
     assert relations[0] == "front"
     assert relations[-1] == "unsure"
 
@@ -74,7 +75,7 @@ def test_a_smooth_slope_is_unsure() -> None:
     labels = halves()
     slope = np.broadcast_to(np.arange(120) / 400 + 0.2, SHAPE).copy()
     slope[:5], slope[75:] = 0, 1
-    (order,) = order_touching(labels, DepthMap(slope, "inverse"))
+    (order,) = order_touching(Regions.of(labels), DepthMap(slope, "inverse"))
     assert order.relation == "unsure"
 
 
@@ -83,7 +84,7 @@ def test_only_the_shared_boundary_counts() -> None:
     values = np.zeros(SHAPE)
     values[:, 10:60] = np.linspace(1.0, 0.2, 50)  # label 4 is nearer far from the boundary, behind at it
     values[:, 60:110] = 0.5
-    (order,) = order_touching(labels, DepthMap(values, "inverse"))
+    (order,) = order_touching(Regions.of(labels), DepthMap(values, "inverse"))
     assert order.relation == "behind"
     assert np.median(values[labels == 4]) > 0.5
 
@@ -92,11 +93,11 @@ def test_thin_labels_and_missing_depth() -> None:
     labels = np.zeros((30, 30), dtype=np.int32)
     labels[5:25, 10], labels[5:25, 11:25] = 1, 2
     values = np.where(labels == 1, 1.0, 0.0)
-    (order,) = order_touching(labels, DepthMap(values, "inverse"))
+    (order,) = order_touching(Regions.of(labels), DepthMap(values, "inverse"))
     assert order.relation == "front"
     values[labels == 1] = np.nan
     values[0, 0] = 1
-    (order,) = order_touching(labels, DepthMap(values, "inverse"))
+    (order,) = order_touching(Regions.of(labels), DepthMap(values, "inverse"))
     assert order.relation == "unsure"
     assert np.isnan(order.difference)
 
@@ -108,8 +109,3 @@ def test_in_front_of_lists_labels_in_order() -> None:
     table = depth_readout(labels, DepthMap(np.where(labels == 2, 1.0, 0.0), "inverse"))
     assert table.loc[2, "in_front_of"] == "5, 9, 11"
     assert (table.loc[[5, 9, 11], "in_front_of"] == "").all()
-
-
-def test_shapes_must_agree() -> None:
-    with pytest.raises(ValueError, match=r"\(3, 3\) and \(4, 4\)"):
-        order_touching(np.zeros((3, 3), dtype=int), DepthMap(np.zeros((4, 4)), "inverse"))

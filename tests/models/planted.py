@@ -52,8 +52,6 @@ class PlantedPrompts(nn.Module):
 class PlantedDecoder(nn.Module):
     """Answers a click with three masks of the object below it: itself, grown, shrunk; soft or hard at the edge."""
 
-    mask_threshold = 0.0
-
     def __init__(self, scene: NDArray[np.int32]) -> None:
         super().__init__()
         self.scene = scene

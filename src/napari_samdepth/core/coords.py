@@ -12,11 +12,6 @@ def points_to_xy(points_rc: ArrayLike) -> NDArray[np.float64]:
     return np.ascontiguousarray(points[:, ::-1])
 
 
-def points_from_xy(points_xy: ArrayLike) -> NDArray[np.float64]:
-    """Return points (n, 2) given as (x, y) as (row, col), float64, in pixels."""
-    return points_to_xy(points_xy)
-
-
 def box_to_xyxy(box_rc: ArrayLike) -> NDArray[np.float64]:
     """Return boxes (..., 4) given as (row_min, col_min, row_max, col_max) as (x_min, y_min, x_max, y_max)."""
     return np.asarray(box_rc, dtype=np.float64)[..., [1, 0, 3, 2]]

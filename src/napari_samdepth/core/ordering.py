@@ -8,7 +8,7 @@ depth and in distance.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,17 +57,15 @@ class Order:
     contact: int
 
 
-def order_touching(
-    labels: NDArray[np.integer[Any]], depth: DepthMap, k: float = 1.0, upsampling: float = 1.0
-) -> list[Order]:
+def order_touching(regions: Regions, depth: DepthMap, k: float = 1.0, upsampling: float = 1.0) -> list[Order]:
     """Return the order of every pair of labels that touch.
 
     Parameters
     ----------
-    labels
-        (H, W) integers, 0 for background.
+    regions
+        Of labels (H, W).
     depth
-        Depth of the same image.
+        Depth of the same image, (H, W).
     k
         Unsure where the difference is at most `k` times the noise, or less than `MIN_DIFFERENCE`.
     upsampling
@@ -76,22 +74,7 @@ def order_touching(
     Returns
     -------
     One entry per pair, by first and second label.
-
-    Raises
-    ------
-    ValueError
-        If `labels` and `depth` differ in shape.
     """
-    if labels.shape != depth.values.shape:
-        raise ValueError(
-            f"Labels and depth must have the same shape, got {labels.shape} and {depth.values.shape}: "
-            "take the depth of the same image."
-        )
-    return orders_of(Regions.of(labels), depth, k, upsampling)
-
-
-def orders_of(regions: Regions, depth: DepthMap, k: float = 1.0, upsampling: float = 1.0) -> list[Order]:
-    """Return `order_touching` of labels whose regions are known already."""
     contacts = _across(regions), _down(regions.index)
     codes = [_pair_code(contact, len(regions)) for contact in contacts]
     keys, pair = np.unique(np.concatenate(codes), return_inverse=True)

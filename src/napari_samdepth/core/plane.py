@@ -42,13 +42,6 @@ class Plane:
             rgb.flags.writeable = False
         object.__setattr__(self, "rgb", rgb)
 
-    @classmethod
-    def from_array(cls, array: ArrayLike, contrast_limits: Limits | None = None, gamma: float = 1.0) -> Plane:
-        """Return the plane of `array`; parameters and errors as in `to_rgb`."""
-        rgb = to_rgb(array, contrast_limits=contrast_limits, gamma=gamma)
-        rgb.flags.writeable = False
-        return cls(rgb)
-
     @property
     def shape(self) -> tuple[int, int]:
         """(H, W) in pixels."""

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.distances import MAX_REACH, squared_distances
-from napari_samdepth.core.ordering import orders_of
+from napari_samdepth.core.ordering import order_touching
 from napari_samdepth.core.parallel import LARGE_PX, in_threads
 from napari_samdepth.core.regions import Regions
 from napari_samdepth.core.scale import depth_scale
@@ -262,7 +262,7 @@ def _ring_columns(found: Zones, depth: DepthMap, n_groups: int) -> dict[str, NDA
 def _in_front_of(regions: Regions, depth: DepthMap, upsampling: float) -> NDArray[Any]:
     """Return for each label the labels behind it as text, "5, 9"."""
     behind: dict[int, list[int]] = {}
-    for order in orders_of(regions, depth, upsampling=upsampling):
+    for order in order_touching(regions, depth, upsampling=upsampling):
         if order.relation != "unsure":
             front, back = order.first, order.second
             if order.relation == "behind":

@@ -37,15 +37,12 @@ class ModelStatus:
         Its checkpoint file or folder; where it would be put if it is absent; None for what ships with the package.
     size
         Bytes on disk if present, else bytes to download (rounded where the source does not publish them).
-    partial
-        Bytes that an interrupted download left.
     """
 
     name: str
     present: bool
     path: Path | None
     size: int
-    partial: int = 0
 
 
 def models_folder() -> Path:
@@ -75,19 +72,8 @@ def local_path(entry: ModelEntry, folder: Path | None = None) -> Path | None:
     return None
 
 
-def status(name: str, folder: Path | None = None) -> ModelStatus:
-    """Return whether a model is on this machine, where, and how large it is.
-
-    Raises
-    ------
-    ModelError
-        If there is no model of that name.
-    """
-    return entry_status(find(name), folder)
-
-
 def entry_status(entry: ModelEntry, folder: Path | None = None) -> ModelStatus:
-    """Return the status of a catalog entry, as `status` does."""
+    """Return whether a model of the catalog is on this machine, where, and how large it is."""
     if entry.ships:
         return ModelStatus(entry.name, True, None, 0)
     path = local_path(entry, folder)
@@ -95,8 +81,7 @@ def entry_status(entry: ModelEntry, folder: Path | None = None) -> ModelStatus:
         files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
         return ModelStatus(entry.name, True, path, sum(file.stat().st_size for file in files))
     place = (folder or models_folder()) / entry.name
-    partial = sum(part.stat().st_size for part in place.glob("*.part")) if place.is_dir() else 0
-    return ModelStatus(entry.name, False, place / entry.file_name if entry.url else place, entry.size, partial)
+    return ModelStatus(entry.name, False, place / entry.file_name if entry.url else place, entry.size)
 
 
 def verify(name: str, folder: Path | None = None, report: Report | None = None) -> ModelStatus:

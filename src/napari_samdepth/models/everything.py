@@ -86,12 +86,16 @@ def segment_everything(
         A segmenter and an embedding that it made.
     points_per_batch
         Clicks decoded at once; it changes time and memory, not the result.
+    box_nms_thresh, crop_nms_thresh
+        IoU of boxes above which two masks of a crop, or of two crops, are duplicates.
+    min_mask_region_area
+        Holes and islands below this many pixels are removed.
     rgb
         The encoded picture, uint8 (H, W, 3); needed for crops where the embedding does not hold it.
     report
         Told how far it is; may raise Cancelled.
 
-    The other parameters are explained in `Search` and have SamAutomaticMaskGenerator's names and defaults.
+    The other parameters are explained in `Search`. All have SamAutomaticMaskGenerator's names and defaults.
 
     Raises
     ------
@@ -105,13 +109,10 @@ def segment_everything(
         pred_iou_thresh=pred_iou_thresh,
         stability_score_thresh=stability_score_thresh,
         stability_score_offset=stability_score_offset,
-        box_nms_thresh=box_nms_thresh,
         crop_n_layers=crop_n_layers,
-        crop_nms_thresh=crop_nms_thresh,
         crop_overlap_ratio=crop_overlap_ratio,
         crop_n_points_downscale_factor=crop_n_points_downscale_factor,
         point_grids=point_grids,
-        min_mask_region_area=min_mask_region_area,
     )
     found = propose(seg, emb, search, points_per_batch, rgb, report)
     kept = found.filtered(pred_iou_thresh, stability_score_thresh, box_nms_thresh, crop_nms_thresh)

@@ -59,8 +59,6 @@ class Search:
         A mask passes above these, 0 to 1.
     stability_score_offset
         By how much the threshold is moved up and down for the stability score, in logits.
-    box_nms_thresh, crop_nms_thresh
-        IoU of boxes above which two masks of a crop, or of two crops, are duplicates.
     crop_n_layers
         Layer i searches 2^i x 2^i crops of the image as well.
     crop_overlap_ratio
@@ -69,21 +67,16 @@ class Search:
         Layer i has points_per_side divided by this to the power i.
     point_grids
         One (n, 2) array of (row, col) in 0-1 per layer, instead of `points_per_side`.
-    min_mask_region_area
-        Holes and islands below this many pixels are removed.
     """
 
     points_per_side: int | None = 32
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
     stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
     crop_n_layers: int = 0
-    crop_nms_thresh: float = 0.7
     crop_overlap_ratio: float = 512 / 1500
     crop_n_points_downscale_factor: int = 1
     point_grids: Sequence[NDArray[np.float64]] | None = None
-    min_mask_region_area: int = 0
 
     def __post_init__(self) -> None:
         if (self.points_per_side is None) == (self.point_grids is None):
