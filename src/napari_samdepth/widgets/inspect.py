@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QHeaderView, QLabel, 
 
 from napari_samdepth.widgets.parts import Dock, Message, button, enable, form, plain_number, row
 
-FIRST = ("slice", "name", "area", "nearness", "spread", "in_front_of", "rank")
+FIRST = ("slice", "name", "nearness", "spread", "in_front_of", "area", "rank")
 """Columns shown first; the others follow, as in the readout."""
 REFRESH_MS = 300
 
@@ -160,6 +160,7 @@ class InspectWidget(Dock):
     def _build_view(self) -> QTableView:
         view = QTableView()
         view.setModel(self.proxy)
+        view.setMinimumHeight(60)
         view.setSortingEnabled(True)
         view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
         view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
