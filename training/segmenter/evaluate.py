@@ -1,8 +1,8 @@
 """How good the shipped segmenter is, measured through the public protocol, as tables for docs/.
 
 ``python -m training.segmenter.evaluate nuclei --data ../shared/data/dsb2018`` and likewise ``baselines``, ``coins``,
-``everything`` (whole-image masks), ``scenes`` (``--scenes`` FOLDER of ``training.segmenter.rendered``), ``motorcycle``
-(writes a figure) and ``times``.
+``everything`` (whole-image masks), ``bfloat16`` (what it costs), ``scenes`` (``--scenes`` FOLDER of
+``training.segmenter.rendered``), ``motorcycle`` (writes a figure) and ``times``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.builtin.segmenter import WEIGHTS, BuiltinSegmenter, load_builtin
 from napari_samdepth.models.device import torch_module
 from training.segmenter import baselines, whole
-from training.segmenter.judge import Verdict, judge
+from training.segmenter.judge import Verdict, centre, judge, overlap
 from training.segmenter.paint import Array
 
 HEAD = "| | objects | 1 click | best of 3 | 2 clicks | 3 clicks | 4 clicks | 5 clicks | box | ≥ .5 at 1 | ≥ .8 at 1 |"
@@ -42,6 +43,7 @@ MOTORCYCLE = {
     "crate": [(182, 548), (182, 615), (215, 608), (250, 602), (250, 560), (235, 553)],
     "carton": [(185, 616), (185, 682), (275, 680), (275, 614)],
 }  # fmt: skip
+WHAT = ("nuclei", "baselines", "everything", "bfloat16", "coins", "scenes", "motorcycle", "times")
 BINS = ((0, 10), (10, 16), (16, 24), (24, 40), (40, 10**6))
 
 
@@ -127,6 +129,33 @@ def baseline_table(root: Path, part: str, per_image: int, walks: int) -> str:
     return "\n".join(lines)
 
 
+def precision_table(exact: BuiltinSegmenter, coarse: BuiltinSegmenter, root: Path, part: str, per_image: int) -> str:
+    """How far the best masks of first clicks are from those that ``coarse``, its encoder in bfloat16, gives."""
+    torch = torch_module()
+    encoder: Any = coarse.network.image_encoder
+    plain = encoder.forward
+
+    def encode(pixels: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return plain(pixels).float()
+
+    encoder.forward = encode
+    found = []
+    for _, rgb, objects in nuclei(root, part, per_image):
+        embeddings = exact.encode(rgb), coarse.encode(rgb)
+        for truth in objects:
+            click = Prompts([centre(truth)])
+            pairs = zip((exact, coarse), embeddings, strict=True)
+            masks = [segmenter.decode(known, click).patch().full(truth.shape) for segmenter, known in pairs]
+            found.append([overlap(*masks), *(overlap(mask, truth) for mask in masks)])
+    apart, first, second = np.array(found).T
+    return (
+        f"{len(found)} objects, best mask after one click, encoder in bfloat16 against float32: mean IoU "
+        f"{apart.mean():.4f}, median {np.median(apart):.4f}, {(apart >= 0.9).mean():.1%} above 0.9; "
+        f"with the labels {second.mean():.4f} against {first.mean():.4f}"
+    )
+
+
 def _median(run: Callable[[], object], repeats: int, clock: Callable[[], float]) -> float:
     spent = []
     for _ in range(repeats):
@@ -195,7 +224,7 @@ def motorcycle(segmenter: BuiltinSegmenter, figure: Path) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m training.segmenter.evaluate", description=__doc__)
-    parser.add_argument("what", choices=["nuclei", "baselines", "everything", "coins", "scenes", "motorcycle", "times"])
+    parser.add_argument("what", choices=WHAT)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/dsb2018"))
     parser.add_argument("--part", default="test", choices=["test", "validation"])
@@ -215,6 +244,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(table(measure(segmenter, nuclei(options.data, options.part, options.per_image)), sizes=True))
     elif options.what == "everything":
         print(whole.everything_table(segmenter, options.data, options.part, whole.Setting()))
+    elif options.what == "bfloat16":
+        coarse = load_builtin("cpu", weights=options.weights)
+        print(precision_table(segmenter, coarse, options.data, options.part, options.per_image))
     elif options.what == "coins":
         found = measure(segmenter, coins())
         good = sum(max(v.clicks[:3]) >= 0.85 for _, _, v in found)
