@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from napari_samdepth.models.checkpoint import read_weights
-from napari_samdepth.models.device import first_line, torch_module, transformers_module
+from napari_samdepth.models.device import Device, choose_device, first_line, torch_module, transformers_module
 from napari_samdepth.models.digests import file_digest
-from napari_samdepth.models.protocols import ModelError
+from napari_samdepth.models.inputs import silent
+from napari_samdepth.models.ondevice import OnDevice, ready
+from napari_samdepth.models.protocols import ModelError, Report
 
+M = TypeVar("M", bound=OnDevice)
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
+
+
+def load_folder(
+    path: Path,
+    name: str,
+    device: str | None,
+    report: Report | None,
+    class_name: str,
+    adapted: Callable[[Any, str, str, Device], M],
+) -> M:
+    """Return the network of a folder in its adapter, ready to use.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    name
+        What the user calls it; the folder's name if empty.
+    device
+        As in `choose_device`.
+    report
+        Told how far loading is.
+    class_name
+        The network's, as in `load_network`.
+    adapted
+        Makes the adapter of the network, its name, the `identity` of its weights, and the device that it is on.
+
+    Raises
+    ------
+    ModelError
+        If the folder cannot be loaded.
+    Cancelled
+        If `report` raises it.
+    """
+    tell = report or silent
+    chosen = choose_device(device)
+    name = name or path.name
+    tell(0.0, f"reading {name}")
+    network = load_network(path, class_name)
+    tell(0.7, f"checking {name}")
+    return ready(adapted(network, name, identity(path), Device("cpu", chosen.reason)), chosen, tell)
 
 
 def weight_files(path: Path) -> list[Path]:

@@ -52,16 +52,12 @@ class Embedding:
 
 
 @runtime_checkable
-class Segmenter(Protocol):
-    """A promptable segmenter."""
+class LoadedModel(Protocol):
+    """A network that is ready to run: what it is called, and where it runs."""
 
     @property
     def name(self) -> str:
-        """Catalog name or file name."""
-
-    @property
-    def model(self) -> str:
-        """Identity of the model and its weights, as in `Embedding.model`."""
+        """Catalog name, or name of the file or folder."""
 
     @property
     def device(self) -> str:
@@ -71,6 +67,15 @@ class Segmenter(Protocol):
     def device_reason(self) -> str:
         """One sentence: why this device."""
 
+
+@runtime_checkable
+class Segmenter(LoadedModel, Protocol):
+    """A promptable segmenter."""
+
+    @property
+    def model(self) -> str:
+        """Identity of the model and its weights, as in `Embedding.model`."""
+
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
         """Return the embedding of `rgb`, uint8 (H, W, 3). Raises ModelError, Cancelled."""
 
@@ -79,40 +84,16 @@ class Segmenter(Protocol):
 
 
 @runtime_checkable
-class DepthEstimator(Protocol):
+class DepthEstimator(LoadedModel, Protocol):
     """A monocular depth estimator."""
-
-    @property
-    def name(self) -> str:
-        """Catalog name or folder name."""
-
-    @property
-    def device(self) -> str:
-        """Torch device in use."""
-
-    @property
-    def device_reason(self) -> str:
-        """One sentence: why this device."""
 
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
         """Return the depth of `rgb`, uint8 (H, W, 3), at its size. Raises ModelError, Cancelled."""
 
 
 @runtime_checkable
-class TextDetector(Protocol):
+class TextDetector(LoadedModel, Protocol):
     """Finds what words name."""
-
-    @property
-    def name(self) -> str:
-        """Catalog name or folder name."""
-
-    @property
-    def device(self) -> str:
-        """Torch device in use."""
-
-    @property
-    def device_reason(self) -> str:
-        """One sentence: why this device."""
 
     def detect(self, rgb: NDArray[np.uint8], text: str, floor: float, report: Report | None = None) -> Detections:
         """Return what `text` names in `rgb`, uint8 (H, W, 3), scored above `floor`. Raises ModelError, Cancelled."""

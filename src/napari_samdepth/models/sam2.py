@@ -16,10 +16,10 @@ from napari_samdepth.core.candidates import Candidates
 from napari_samdepth.core.coords import points_to_xy
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame
-from napari_samdepth.models.device import Device, choose_device, torch_module
+from napari_samdepth.models.device import Device, torch_module
 from napari_samdepth.models.inputs import check_mask, checked_rgb, frozen, silent
-from napari_samdepth.models.ondevice import OnDevice, ready
-from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
+from napari_samdepth.models.ondevice import OnDevice
+from napari_samdepth.models.pretrained import load_folder, load_processor, telling_blocks
 from napari_samdepth.models.protocols import Embedding, Report
 
 LEVELS = ("fine", "middle", "image")
@@ -47,15 +47,11 @@ def load_sam2(path: Path, name: str = "", device: str | None = None, report: Rep
     Cancelled
         If `report` raises it.
     """
-    tell = report or silent
-    chosen = choose_device(device)
-    name = name or path.name
-    tell(0.0, f"reading {name}")
-    model = load_network(path, "Sam2Model")
-    processor = _processor(path, model)
-    tell(0.8, f"checking {name}")
-    segmenter = Sam2Segmenter(model, processor, name, f"sam2:{identity(path)}", Device("cpu", chosen.reason))
-    return ready(segmenter, chosen, tell)
+
+    def adapted(model: Any, called: str, weights: str, cpu: Device) -> Sam2Segmenter:
+        return Sam2Segmenter(model, _processor(path, model), called, f"sam2:{weights}", cpu)
+
+    return load_folder(path, name, device, report, "Sam2Model", adapted)
 
 
 def _processor(path: Path, model: Any) -> Any:

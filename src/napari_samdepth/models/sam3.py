@@ -19,7 +19,7 @@ from napari_samdepth.models.device import torch_module
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.pretrained import telling_blocks
 from napari_samdepth.models.protocols import ModelError, Report
-from napari_samdepth.models.text import THRESHOLD, FolderDetector, asked, loaded
+from napari_samdepth.models.text import THRESHOLD, FolderDetector, asked, load_detector
 
 MASK_PROBABILITY = 0.5
 WORD_PIECES = 32
@@ -31,7 +31,7 @@ def load_sam3(path: Path, name: str = "", device: str | None = None, report: Rep
 
     Parameters and errors are those of `load_grounding_dino`.
     """
-    return loaded(path, name, device, report, "Sam3Model", "Sam3Processor", Sam3Detector)
+    return load_detector(path, name, device, report, "Sam3Model", "Sam3Processor", Sam3Detector)
 
 
 class Sam3Detector(FolderDetector):

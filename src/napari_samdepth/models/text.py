@@ -17,10 +17,10 @@ from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.coords import box_from_xyxy
 from napari_samdepth.core.detections import Detections, detections, phrases
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.models.device import Device, choose_device, torch_module
+from napari_samdepth.models.device import Device, torch_module
 from napari_samdepth.models.inputs import checked_rgb, silent
-from napari_samdepth.models.ondevice import OnDevice, ready
-from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
+from napari_samdepth.models.ondevice import OnDevice
+from napari_samdepth.models.pretrained import load_folder, load_processor, telling_blocks
 from napari_samdepth.models.protocols import Embedding, ModelError, Report, Segmenter, TextDetector
 
 D = TypeVar("D", bound="FolderDetector")
@@ -124,12 +124,12 @@ def load_grounding_dino(
     Cancelled
         If `report` raises it.
     """
-    return loaded(
+    return load_detector(
         path, name, device, report, "AutoModelForZeroShotObjectDetection", "GroundingDinoProcessor", GroundingDino
     )
 
 
-def loaded(
+def load_detector(
     path: Path,
     name: str,
     device: str | None,
@@ -139,16 +139,11 @@ def loaded(
     adapter: Callable[[Any, Any, str, str, Device], D],
 ) -> D:
     """Return a detector: the network and the processor of a folder, by their class names, in their adapter."""
-    tell = report or silent
-    chosen = choose_device(device)
-    name = name or path.name
-    tell(0.0, f"reading {name}")
-    model = load_network(path, network)
-    tell(0.7, f"reading {name}")
-    detector = adapter(
-        model, load_processor(path, processor), name, f"text:{identity(path)}", Device("cpu", chosen.reason)
-    )
-    return ready(detector, chosen, tell)
+
+    def adapted(model: Any, called: str, weights: str, cpu: Device) -> D:
+        return adapter(model, load_processor(path, processor), called, f"text:{weights}", cpu)
+
+    return load_folder(path, name, device, report, network, adapted)
 
 
 class FolderDetector(OnDevice):
