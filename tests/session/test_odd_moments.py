@@ -12,6 +12,7 @@ from napari.layers import Image
 from numpy.typing import NDArray
 
 from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.session.layers import read_plane
 from napari_samdepth.session.session import AnnotationSession
 
 from .conftest import COIN, WAIT
@@ -327,3 +328,71 @@ def test_a_word_about_another_look_goes_once_it_is_encoded(
     assert "encoded anew" in started.state.message
     click(started, viewer_model, *COIN)
     assert started.state.message == ""
+
+
+def test_a_view_in_3d_is_called_by_its_name(
+    session: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
+) -> None:
+    viewer_model.add_image(np.stack([coins, coins]), name="stack")
+    session.start()
+    viewer_model.layers["SAM prompts"].add([0, *COIN])
+    viewer_model.dims.ndisplay = 3
+    assert session.wait(WAIT)
+    assert "3-D" in session.state.message
+    assert session.accept() is None
+    viewer_model.dims.ndisplay = 2
+    assert session.wait(WAIT)
+
+
+def test_of_a_tilted_stack_the_slice_that_napari_shows_is_read(viewer_model: ViewerModel) -> None:
+    tilted = np.eye(4)
+    tilted[0, 1] = 0.4
+    stack = np.random.default_rng(0).integers(0, 256, (20, 30, 40), dtype=np.uint8)
+    image = viewer_model.add_image(stack, affine=tilted, contrast_limits=(0, 255))
+    for at in (3, 9, 15):
+        viewer_model.dims.set_point(0, at)
+        assert np.array_equal(read_plane(image, viewer_model).render().rgb[..., 0], stack[at])
+
+
+def test_images_too_large_or_from_elsewhere_are_one_sentence_and_change_nothing(
+    started: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
+) -> None:
+    before = started.image
+    many = np.broadcast_to(coins, (10**9, *coins.shape))
+    huge = viewer_model.add_image(many, name="huge", contrast_limits=(0, 255))
+    with pytest.raises(LayerError, match="too large"):
+        started.start(huge)
+    with pytest.raises(LayerError, match="not in this viewer"):
+        started.start(Image(coins))
+    assert started.image is before
+    viewer_model.layers.remove(huge)
+    assert started.wait(WAIT)
+    click(started, viewer_model, *COIN)
+    assert started.state.scores
+
+
+def test_depth_follows_the_image_that_was_moved(
+    session: AnnotationSession, image: Image, viewer_model: ViewerModel
+) -> None:
+    session.add_depth()
+    assert session.wait(WAIT)
+    assert "builtin-depth" in session.state.depth_text
+    assert ":" not in session.state.depth_text
+    image.scale, image.translate = (0.5, 0.25), (3, 4)
+    session.add_depth()
+    assert session.wait(WAIT)
+    depth = viewer_model.layers["coins depth"]
+    assert np.allclose(depth.data_to_world((7, 9)), image.data_to_world((7, 9)))
+
+
+def test_found_masks_go_when_the_image_holds_data_of_another_size(
+    started: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
+) -> None:
+    started.everything.filter(0.5, 0.3)
+    started.everything.search(6, 0)
+    assert started.wait(WAIT)
+    assert started.state.found
+    assert started.image is not None
+    started.image.data = coins[:100, :120]
+    assert started.state.found == 0
+    assert "SAM everything" not in viewer_model.layers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,25 @@ class Bench:
         ):
             where = QPointF(at)
             event = QMouseEvent(kind, where, QPointF(native.mapToGlobal(at)), button, buttons, held)
+            QApplication.sendEvent(native, event)
+            QApplication.processEvents()
+
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Press at the first place of the world, go past the others, and release at the last."""
+        native = self.viewer.window._qt_viewer.canvas.native
+        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        start, end = places[0], places[-1]
+        way = np.concatenate([np.linspace(*leg, 6) for leg in pairwise(places)])
+        moves = [(QEvent.Type.MouseMove, at, none, left) for at in way]
+        for kind, at, button, buttons in (
+            (QEvent.Type.MouseMove, start, none, none),
+            (QEvent.Type.MouseButtonPress, start, left, left),
+            *moves,
+            (QEvent.Type.MouseButtonRelease, end, left, none),
+        ):
+            place = self.canvas_position(*at)
+            where = QPointF(place), QPointF(native.mapToGlobal(place))
+            event = QMouseEvent(kind, *where, button, buttons, Qt.KeyboardModifier.NoModifier)
             QApplication.sendEvent(native, event)
             QApplication.processEvents()
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_samdepth.session.geometry import LayerError
@@ -107,3 +109,50 @@ def test_of_a_label_in_many_slices_the_row_of_the_shown_one_is_selected(
     assert viewer_model.dims.current_step[0] == 2
     inspect.read()
     assert inspect.view.currentIndex().row() == 2
+
+
+def test_a_low_window_scrolls_the_dock_instead_of_growing(segment: SegmentWidget, viewer_model: ViewerModel) -> None:
+    segment.show()
+    segment.session.start(viewer_model.add_image(np.zeros((40, 50), dtype=np.uint8)))
+    assert segment.session.wait(60)
+    for fold in (segment.everything, segment.words):
+        fold.expand(animate=False)
+    segment.refresh()
+    QApplication.processEvents()
+    assert segment.minimumSizeHint().height() <= 240
+    assert segment.sizeHint().height() > 500, "where there is room nothing has to be scrolled"
+    segment.resize(segment.minimumSizeHint())
+    QApplication.processEvents()
+    bar = segment.page.verticalScrollBar()
+    assert bar is not None
+    assert bar.maximum() > 200
+    assert segment.page.content.width() <= segment.page.viewport().width()
+
+
+def test_a_wheel_that_passes_by_changes_nothing(segment: SegmentWidget, viewer_model: ViewerModel) -> None:
+    viewer_model.add_image(np.zeros((40, 50), dtype=np.uint8), name="first")
+    viewer_model.add_image(np.zeros((40, 50), dtype=np.uint8), name="second")
+    segment.session.start(segment.image.layer)
+    assert segment.session.wait(60)
+    segment.everything.expand(animate=False)
+    segment.refresh()
+    segment.resize(320, 300)
+    segment.show()
+    QApplication.processEvents()
+    before = segment.image.layer, segment.everything.points.value
+    for control in (segment.image, segment.everything.points.native):
+        place = QPointF(5, 5)
+        turned = QPoint(0, -120)
+        event = QWheelEvent(
+            place,
+            QPointF(control.mapToGlobal(QPoint(5, 5))),
+            turned,
+            turned,
+            Qt.MouseButton.NoButton,
+            Qt.KeyboardModifier.NoModifier,
+            Qt.ScrollPhase.NoScrollPhase,
+            False,
+        )
+        QApplication.sendEvent(control, event)
+        assert not event.isAccepted(), "Qt hands it on to the page"
+    assert (segment.image.layer, segment.everything.points.value) == before

@@ -36,8 +36,10 @@ class Annotator:
         self.masks = MaskLayer(viewer, state)
         self._offer = Offer(viewer, lane, state, depths, self.masks, self.encoding)
         self.proposals = Proposals(lane, state, self.encoding, self._offer, self._decode)
-        self._watcher = Watcher(viewer, state, self.encoding, self._offer, self._encode, self.finish)
+        self._watcher = Watcher(viewer, state, self.encoding, self._offer, self._encode, self._on_resized)
         self.image: Image | None = None
+        self.resized: Callable[[], object] = lambda: None
+        """Called when the image holds data of another size."""
 
     def begin(self, image: Image, source: PlaneSource, variant: Variant, points: Points | None = None) -> None:
         """Open the prompt layers on `image` (or go on with them) and encode its shown plane.
@@ -210,14 +212,18 @@ class Annotator:
         self._state.say(str(error) or type(error).__name__, problem=True)
 
     def _open(self, image: Image, points: Points | None) -> None:
+        prompts = PromptLayers(self._viewer, image, self._on_prompts, self.actions, points)
         self.finish()
         self.image = image
-        prompts = PromptLayers(self._viewer, image, self._on_prompts, self.actions, points)
         prompts.show()
         prompts.set_background(not self._state.foreground)
         self._offer.open(prompts)
         self.masks.turn_to(image)
         self._watcher.follow(image)
+
+    def _on_resized(self) -> None:
+        self.finish()
+        self.resized()
 
     def _no_prompts(self) -> PromptState:
         return PromptState.nothing(self.image.ndim if self.image is not None else 2)

@@ -53,7 +53,8 @@ class BoxLayer:
             layer.remove_selected()
         boxes = [*prompts, *(box.corners for box in found)]
         if boxes:
-            layer.add_rectangles(boxes)
+            # a polygon, path or lasso serves as the box around it
+            layer.add(boxes, shape_type=["rectangle" if len(corners) in (2, 4) else "polygon" for corners in boxes])
             layer.selected_data = set()
         plain = [FoundBox(corners, "", np.nan, NO_NUMBER) for corners in prompts]
         layer.features = _features([*plain, *found])
@@ -63,10 +64,16 @@ class BoxLayer:
 
     def settle(self) -> None:
         """After the user drew a box: one prompt at a time, a new one replaces the one before."""
-        prompts = np.flatnonzero(self.layer.features["number"] == NO_NUMBER)
+        layer = self.layer
+        # napari 0.9 tells of a shape before it stops drawing it, and stumbles over a polygon if another one goes then;
+        # of one too small to be kept it forgets the shape, but not its row of features
+        layer._is_creating = False
+        if len(layer.features) > layer.nshapes:
+            layer.features = layer.features.iloc[: layer.nshapes]
+        prompts = np.flatnonzero(layer.features["number"] == NO_NUMBER)
         if len(prompts) > 1:
-            self.layer.selected_data = set(prompts[:-1].tolist())
-            self.layer.remove_selected()
+            layer.selected_data = set(prompts[:-1].tolist())
+            layer.remove_selected()
 
 
 def _features(boxes: list[FoundBox]) -> pd.DataFrame:

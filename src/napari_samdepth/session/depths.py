@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,14 @@ from napari_samdepth.session.choices import Variant, short_name
 from napari_samdepth.session.depth_layers import depth_layer_for, depth_on_grid, fill_depth
 from napari_samdepth.session.geometry import LayerError, Shown, shown_plane, stack_axis
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import METADATA_KEY, plane_view, read_plane, spatial_shape, write_features
+from napari_samdepth.session.layers import (
+    METADATA_KEY,
+    placement,
+    plane_view,
+    read_plane,
+    spatial_shape,
+    write_features,
+)
 from napari_samdepth.session.speed import measured
 from napari_samdepth.session.state import SessionState
 
@@ -42,7 +50,8 @@ class DepthLayer:
     def text(self) -> str:
         """Kind, unit and source in words."""
         unit = self.unit or ("relative, no unit" if self.kind == "inverse" else "no unit")
-        return f"{self.kind} · {unit} · {self.source}"
+        # what tells apart the weights of one model is for files, not for reading
+        return f"{self.kind} · {unit} · {re.sub(':[0-9a-f]{8,}$', '', self.source)}"
 
 
 class Depths:
@@ -187,6 +196,8 @@ class Depths:
             made_for = known.layer.metadata.get(METADATA_KEY, {}).get("image")
             fits = not image.multiscale and known.layer.data.shape == spatial_shape(image)
             if made_for == image.unique_id and fits:
+                for name, value in placement(image).items():
+                    setattr(known.layer, name, value)
                 fill_depth(known.layer, shown, depth)
                 self._plane = None
                 self._activate(DepthLayer(known.layer, depth.kind, depth.unit, depth.source))

@@ -114,7 +114,9 @@ def shown_plane(layer: Image | Labels, dims: Dims, max_side: int | None = None) 
         raise LayerError(f"The view shows no plane of “{layer.name}”; roll the axes back until it is seen.")
     shapes = [level.shape for level in layer.data] if layer.multiscale else [layer.data.shape]
     full = shapes[0]
-    at = np.round(np.asarray(layer.world_to_data(dims.point), dtype=np.float64)).astype(int)
+    # as napari slices: where a layer is sheared or turned out of the plane, what the plane's own axes add is left out
+    across = np.where(np.isin(np.arange(dims.ndim), dims.displayed), 0.0, dims.point)
+    at = np.round(np.asarray(layer.world_to_data(across), dtype=np.float64)).astype(int)
     for axis in range(layer.ndim):
         if axis not in (rows_axis, cols_axis) and not 0 <= at[axis] < full[axis]:
             raise LayerError(f"“{layer.name}” has nothing at the shown slice; move the slider to a slice it has.")

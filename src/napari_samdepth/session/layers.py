@@ -94,7 +94,7 @@ def new_preview(image: Image) -> Labels:
     """Return the layer that shows the mask being made: uint8, 1 where the mask is, drawn in cyan."""
     colours = DirectLabelColormap(color_dict={None: (0, 0, 0, 0), 0: (0, 0, 0, 0), 1: (0.0, 0.9, 1.0, 1.0)})
     return Labels(
-        np.zeros(spatial_shape(image), dtype=np.uint8),
+        _nothing_on(image, np.uint8),
         name="SAM preview",
         colormap=colours,
         opacity=0.55,
@@ -104,7 +104,19 @@ def new_preview(image: Image) -> Labels:
 
 def new_masks(image: Image) -> Labels:
     """Return an empty Labels layer on the image's grid, uint16, for accepted masks."""
-    return Labels(np.zeros(spatial_shape(image), dtype=np.uint16), name="SAM masks", **placement(image))
+    return Labels(_nothing_on(image, np.uint16), name="SAM masks", **placement(image))
+
+
+def _nothing_on(image: Image, dtype: type[np.unsignedinteger[Any]]) -> NDArray[Any]:
+    """Return zeros on the image's grid, which take memory where something is drawn; LayerError if it is too large."""
+    shape = spatial_shape(image)
+    try:
+        return np.zeros(shape, dtype=dtype)
+    except MemoryError as error:
+        size = " × ".join(str(side) for side in shape)
+        raise LayerError(
+            f"“{image.name}” is too large for labels in memory ({size} pixels); crop it, or show a part of it."
+        ) from error
 
 
 def check_writable(labels: Labels) -> None:

@@ -69,6 +69,7 @@ class AnnotationSession:
         self.everything = Everything(viewer, self.lane, self.state, self._annotator)
         self.words = Words(viewer, self.lane, self.state, self._annotator)
         self.depths.changed = self._annotator.read_live
+        self._annotator.resized = self.everything.discard
         # napari holds methods weakly and other callables strongly: this one keeps the session as long as the viewer
         self._on_removed = partial(self._on_layer_removed)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -116,6 +117,8 @@ class AnnotationSession:
             If there is no image, the view shows no plane of it, or the labels cannot be written.
         """
         image = self.active_image() if image_layer is None else _real(image_layer)
+        if image not in self._viewer.layers:
+            raise LayerError(f"“{image.name}” is not in this viewer; add it first.")
         source = read_plane(image, self._viewer)
         if labels is not None:
             self.masks.use(_real(labels))

@@ -73,13 +73,15 @@ class Watcher:
         if self._image is None:
             return
         try:
-            key: tuple[int, ...] | None = shown_plane(self._image, self._viewer.dims).slice_key
-        except LayerError:
-            key = None
-        if key is not None and key == self._encoding.slice_key:
+            key = shown_plane(self._image, self._viewer.dims).slice_key
+        except LayerError as error:
+            self._forget_plane(editing=0)
+            self._state.say(str(error))
+            return
+        if key == self._encoding.slice_key:
             return
         self._forget_plane(editing=0)
-        if key is not None and self._encoding.instant:
+        if self._encoding.instant:
             self._encode()
         else:
             self._state.say("Another slice is shown; it is encoded at the first click.")

@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_samdepth.session.session import AnnotationSession, session_of
+from napari_samdepth.widgets.page import Page
 
 
 class Bridge(QObject):
@@ -68,8 +69,11 @@ class Dock(QWidget):
         self.destroyed.connect(lambda _dock: bridge.abandon())
         self._combos: list[LayerCombo] = []
         self._closed = False
-        self.setMinimumWidth(300)
-        self.column = QVBoxLayout(self)
+        around = QVBoxLayout(self)
+        around.setContentsMargins(0, 0, 0, 0)
+        self.page = Page()
+        around.addWidget(self.page)
+        self.column = QVBoxLayout(self.page.content)
         self.column.setContentsMargins(10, 8, 10, 8)
         self.column.setSpacing(7)
         self._later = QTimer(self)

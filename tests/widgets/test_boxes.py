@@ -1,0 +1,57 @@
+"""Boxes drawn with all of napari's tools in a real window."""
+
+from __future__ import annotations
+
+import pytest
+from skimage import data
+
+from .conftest import Bench
+
+
+@pytest.mark.parametrize("mode", ["add_rectangle", "add_ellipse", "add_polygon_lasso", "add_path", "add_line"])
+def test_whatever_is_drawn_is_one_box_and_can_be_undone(bench: Bench, mode: str) -> None:
+    bench.viewer.add_image(data.coins(), name="coins")
+    bench.settle()
+    bench.segment.start_button.click()
+    bench.until(lambda: bench.session.state.phase == "ready")
+    boxes = bench.viewer.layers["SAM boxes"]
+    bench.viewer.layers.selection.active = boxes
+    boxes.mode = mode
+    for corner in (20, 80):
+        bench.drag((30, corner), (75, corner), (75, corner + 26), (30, corner + 52), (75, corner + 52))
+        bench.settle()
+        assert boxes.nshapes == 1
+        assert len(boxes.features) == 1
+        assert bench.session.state.scores
+    bench.key("Ctrl+Z")
+    bench.settle()
+    assert boxes.nshapes == 1
+    assert boxes.data[0][:, 1].min() < 30, "the first box is back"
+    bench.key("Ctrl+Shift+Z")
+    bench.settle()
+    assert boxes.data[0][:, 1].min() > 70
+    bench.key("Return")
+    bench.settle()
+    assert bench.viewer.layers["SAM masks"].data.any()
+    assert boxes.nshapes == 0
+
+
+def test_a_lasso_too_small_to_be_kept_leaves_all_as_it_was(bench: Bench) -> None:
+    bench.viewer.add_image(data.coins(), name="coins")
+    bench.settle()
+    bench.segment.start_button.click()
+    bench.until(lambda: bench.session.state.phase == "ready")
+    boxes = bench.viewer.layers["SAM boxes"]
+    bench.viewer.layers.selection.active = boxes
+    boxes.mode = "add_rectangle"
+    bench.drag((30, 20), (75, 72))
+    bench.settle()
+    boxes.mode = "add_polygon_lasso"
+    bench.drag((100, 80), (140, 120))
+    bench.settle()
+    assert boxes.nshapes == len(boxes.features) == 1
+    boxes.mode = "add_rectangle"
+    bench.drag((30, 80), (75, 132))
+    bench.settle()
+    assert boxes.nshapes == 1
+    assert boxes.data[0][:, 1].min() > 70
