@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.models.catalog import ModelEntry
-from napari_samdepth.models.device import Device, Precision, choose_device, torch_module
+from napari_samdepth.models.device import Device, Precision, torch_module
 from napari_samdepth.models.inputs import checked_rgb, silent
-from napari_samdepth.models.ondevice import OnDevice, ready
-from napari_samdepth.models.pretrained import identity, load_network, load_processor, telling_blocks
+from napari_samdepth.models.ondevice import OnDevice
+from napari_samdepth.models.pretrained import load_folder, load_processor, telling_blocks
 from napari_samdepth.models.protocols import ModelError, Report
 
 METRES: dict[str, tuple[DepthKind, str]] = {
@@ -89,20 +89,16 @@ def load_depth(
     Cancelled
         If `report` raises it.
     """
-    tell = report or silent
-    chosen = choose_device(device)
-    name = name or path.name
-    tell(0.0, f"reading {name}")
-    model = load_network(path, "AutoModelForDepthEstimation")
-    tell(0.6, f"reading {name}")
-    processor = load_processor(path, "AutoImageProcessor")
-    kind, unit, reason = kind_of(model.config)
-    if entry is not None and entry.kind is not None:
-        kind, unit, reason = entry.kind, entry.unit, f"{entry.hub_id}, {entry.revision}"
-    tell(0.8, f"checking {name}")
-    source = f"{name} ({type(model).__name__}, {reason}, weights {identity(path)[:12]})"
-    estimator = TransformersDepth(model, processor, name, source, kind, unit, Device("cpu", chosen.reason), precision)
-    return ready(estimator, chosen, tell)
+
+    def adapted(model: Any, name: str, weights: str, where: Device) -> TransformersDepth:
+        processor = load_processor(path, "AutoImageProcessor")
+        kind, unit, reason = kind_of(model.config)
+        if entry is not None and entry.kind is not None:
+            kind, unit, reason = entry.kind, entry.unit, f"{entry.hub_id}, {entry.revision}"
+        source = f"{name} ({type(model).__name__}, {reason}, weights {weights[:12]})"
+        return TransformersDepth(model, processor, name, source, kind, unit, where, precision)
+
+    return load_folder(path, name, device, report, "AutoModelForDepthEstimation", adapted)
 
 
 class TransformersDepth(OnDevice):
