@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from PIL import Image
 from skimage import data, io
 
 from napari_samdepth.cli import main
@@ -36,6 +37,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("broken.png").write_bytes(b"no picture")
     Path("broken.pth").write_bytes(b"no checkpoint")
     Path("a_file").write_text("x")
+    Path("a_folder").mkdir()
+    Image.fromarray(data.coins()).save("lzw.tif", compression="tiff_lzw")
     return tmp_path
 
 
@@ -75,6 +78,15 @@ REFUSED = {
     "kind not said": (("readout", "labels.tif", "plain.npy", "--out", "o.csv"), "give a kind"),
     "labels of floats": (("readout", "floats.npy", "depth.tif", "--out", "o.csv"), "float64"),
     "sizes differ": (("readout", "labels.tif", "small.npy", "--kind", "height", "--out", "o.csv"), "(5, 5)"),
+    "image is a folder": (("segment", "a_folder", "--point", "5,5", "--out", "o.tif"), "a_folder is a folder"),
+    "out is a folder": (("segment", "coins.png", "--point", "5,5", "--out", "a_folder"), "a_folder is a folder"),
+    "table is a folder": (("everything", "coins.png", "--out", "o.tif", "--table", "a_folder"), "is a folder"),
+    "out of another format": (("depth", "coins.png", "--out", "o.png"), "ends in .tif"),
+    "codec not here": (("depth", "lzw.tif", "--out", "o.tif"), "pip install imagecodecs"),
+    "threshold above 1": (("everything", "coins.png", "--pred-iou-thresh", "7", "--out", "o.tif"), "from 0 to 1"),
+    "more than fits": (
+        ("everything", "coins.png", "--points-per-side", "10000000", "--out", "o.tif"), "not enough memory",
+    ),
     "out in a file": (("readout", "labels.tif", "depth.tif", "--out", "a_file/o.csv"), "a_file"),
     "unknown name": (("models", "path", "x"), "'x'"),
     "nothing to verify": (("models", "verify", "vit_b"), "not on this machine"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_samdepth.cli_many import add_many
-from napari_samdepth.cli_models import Parser, add_models, add_precision, progress
+from napari_samdepth.cli_models import Parser, add_models, add_precision, progress, to_file, to_tiff
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,13 +53,15 @@ def _expected(error: Exception) -> bool:
     """Whether an error tells the user what is wrong with what they gave, rather than of a fault in this program."""
     from napari_samdepth.models.protocols import ModelError
 
-    return isinstance(error, ModelError | ValueError | OSError)
+    return isinstance(error, ModelError | ValueError | OSError | MemoryError)
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f" {error.filename}" if error.filename else " the result"
         return f"cannot read or write{where}: {error.strerror}."
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory: {error or 'give a smaller image or ask for less'}."
     return " ".join(str(error).split())
 
 
@@ -100,7 +102,7 @@ def _add_segment(commands: Any) -> None:
         help="a click in pixels; :0 for background (may be given again)",
     )  # fmt: skip
     segment.add_argument("--box", type=_box, metavar="ROW_MIN,COL_MIN,ROW_MAX,COL_MAX", help="a box in pixels")
-    segment.add_argument("--out", type=Path, required=True, help="the labels TIFF to write")
+    segment.add_argument("--out", type=to_tiff, required=True, help="the labels TIFF to write")
     _add_model(segment, "a catalog name or a SAM checkpoint")
     add_precision(segment)
     segment.set_defaults(run=_segment)
@@ -109,7 +111,7 @@ def _add_segment(commands: Any) -> None:
 def _add_depth(commands: Any) -> None:
     depth = commands.add_parser("depth", help="estimate depth: a float32 TIFF")
     depth.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
-    depth.add_argument("--out", type=Path, required=True, help="the depth TIFF to write")
+    depth.add_argument("--out", type=to_tiff, required=True, help="the depth TIFF to write")
     _add_model(depth, "a catalog name or a folder in transformers' format")
     add_precision(depth)
     depth.set_defaults(run=_depth)
@@ -121,7 +123,7 @@ def _add_readout(commands: Any) -> None:
     readout.add_argument("depth", metavar="DEPTH", help="an image of the same size")
     readout.add_argument("--kind", choices=KINDS, help="what the depth's values mean, where the file does not say")
     readout.add_argument("--unit", help="their unit")
-    readout.add_argument("--out", type=Path, help="the CSV to write (printed if not given)")
+    readout.add_argument("--out", type=to_file, help="the CSV to write (printed if not given)")
     readout.set_defaults(run=_readout)
 
 
@@ -194,7 +196,7 @@ def _segment(options: argparse.Namespace) -> int:
     change.apply(labels)
     write_labels(options.out, labels)
     print(
-        f"{options.out}: {change.count} px, score {answer.scores[answer.best]:.2f} "
+        f"{options.out}: {change.count} px, score {min(float(answer.scores[answer.best]), 1.0):.2f} "
         f"({segmenter.name} on {segmenter.device})"
     )
     return 0

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_samdepth.cli_models import add_precision, progress
+from napari_samdepth.cli_models import add_precision, progress, to_file, to_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,19 +27,19 @@ def add_many(commands: Any, picture: Picture) -> None:
     everything = commands.add_parser("everything", help="all masks of an image: a labels TIFF")
     everything.add_argument("--points-per-side", type=_count, help="clicks along a side of the grid (32; built-in 9)")
     everything.add_argument("--crop-n-layers", type=_natural, help="layers of crops searched as well (0; built-in 2)")
-    everything.add_argument("--pred-iou-thresh", type=float, help="least predicted IoU (0.88; built-in 0.7)")
-    everything.add_argument("--stability-score-thresh", type=float, help="least stability (0.95; built-in 0.5)")
+    everything.add_argument("--pred-iou-thresh", type=_share, help="least predicted IoU (0.88; built-in 0.7)")
+    everything.add_argument("--stability-score-thresh", type=_share, help="least stability (0.95; built-in 0.5)")
     everything.add_argument("--min-area", type=_natural, default=0, help="least area in pixels (0)")
     everything.set_defaults(run=_everything, picture=picture)
     words = commands.add_parser("words", help="what words name in an image: a labels TIFF")
     words.add_argument("text", metavar="TEXT", help="names with a full stop after each: 'nucleus. coin.'")
     words.add_argument("--detector", default="grounding-dino-tiny", help="who finds boxes: a catalog name or a folder")
-    words.add_argument("--threshold", type=float, default=0.25, help="least score of a box (0.25)")
+    words.add_argument("--threshold", type=_share, default=0.25, help="least score of a box (0.25)")
     words.set_defaults(run=_words, picture=picture)
     for command in (everything, words):
         command.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
-        command.add_argument("--out", type=Path, required=True, help="the labels TIFF to write")
-        command.add_argument("--table", type=Path, help="a CSV to write with what is known of each label")
+        command.add_argument("--out", type=to_tiff, required=True, help="the labels TIFF to write")
+        command.add_argument("--table", type=to_file, help="a CSV to write with what is known of each label")
         command.add_argument("--model", default="builtin", help="a catalog name or a SAM checkpoint (builtin)")
         command.add_argument("--device", help="cpu, cuda or mps; the fastest there is if not given")
         add_precision(command)
@@ -50,6 +49,16 @@ def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return number
 
 
 def _count(text: str) -> int:

@@ -38,6 +38,21 @@ def progress() -> Callable[[float, str], None]:
     return show
 
 
+def to_file(text: str) -> Path:
+    """Return the path of a file to write; refuse a folder before anything is computed."""
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; give the name of a file in it")
+    return Path(text)
+
+
+def to_tiff(text: str) -> Path:
+    """Return the path of a TIFF to write; refuse names of other formats."""
+    path = to_file(text)
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise argparse.ArgumentTypeError(f"a TIFF is written, so its name ends in .tif; got {text!r}")
+    return path
+
+
 def add_models(commands: Any) -> None:
     """Add the command to those of a parser."""
     models = commands.add_parser("models", help="models: what there is, and what is on this machine")

@@ -143,6 +143,16 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, labels: np.ndarray, d
     assert (tmp_path / name).stat().st_size > 5000
 
 
+def test_a_refusal_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as told, atomic_path(tmp_path):
+        raise AssertionError("nothing is to be written")
+    assert told.value.filename == str(tmp_path)
+    target = tmp_path / "x.csv"
+    with pytest.raises(FileNotFoundError) as told, atomic_path(target) as beside:
+        beside.read_text()
+    assert told.value.filename == str(target)
+
+
 def test_an_interrupted_block_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "a" / "b.txt"
     with pytest.raises(KeyboardInterrupt), atomic_path(target) as beside:  # noqa: PT012

@@ -67,6 +67,8 @@ def read_image(path: PathLike) -> NDArray[Any]:
         If there is no such file, or it cannot be read as an image; the message says which.
     """
     file = Path(path)
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder; give the name of an image in it.")
     if not file.is_file():
         raise ValueError(f"There is no file {file}; check the path.")
     try:
@@ -81,6 +83,10 @@ def read_image(path: PathLike) -> NDArray[Any]:
         with file.open("rb") as stream:  # given a name, imageio leaves files open that no plugin could read
             return np.asarray(io.imread(BytesIO(stream.read())))
     except Exception as error:  # each library has its own for a broken file
+        if "imagecodecs" in str(error):
+            raise ValueError(
+                f"{file} is compressed in a way that needs one more package; install it with `pip install imagecodecs`."
+            ) from error
         raise ValueError(f"{file} cannot be read as an image; give a TIFF, PNG, JPEG or .npy file.") from error
 
 
