@@ -57,3 +57,17 @@ def test_ending_early_keeps_what_is_found_and_cancelling_does_not(
 def test_it_needs_an_encoded_image(session: AnnotationSession) -> None:
     with pytest.raises(LayerError, match="Press Start"):
         session.everything.search(8, 0)
+
+
+def test_a_layer_of_found_masks_that_was_changed_is_left_and_another_made(
+    started: AnnotationSession, viewer_model: ViewerModel
+) -> None:
+    started.everything.filter(0.5, 0.3)
+    started.everything.search(6, 0)
+    assert started.wait(WAIT)
+    changed = viewer_model.layers["SAM everything"]
+    changed.data = np.zeros((10, 12), dtype=np.int32)
+    started.everything.filter(0.4, 0.3)
+    assert started.everything.layer is not changed
+    assert started.everything.accept()
+    assert changed in viewer_model.layers

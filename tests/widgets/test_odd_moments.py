@@ -94,6 +94,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence(
     inspect.save()
     assert inspect.session.state.problem
     assert "a file" in inspect.session.state.message
+    assert "Errno" not in inspect.session.state.message
 
 
 def test_of_a_label_in_many_slices_the_row_of_the_shown_one_is_selected(
@@ -156,3 +157,26 @@ def test_a_wheel_that_passes_by_changes_nothing(segment: SegmentWidget, viewer_m
         QApplication.sendEvent(control, event)
         assert not event.isAccepted(), "Qt hands it on to the page"
     assert (segment.image.layer, segment.everything.points.value) == before
+
+
+def test_labels_that_come_along_are_not_shown_as_what_masks_go_to(
+    segment: SegmentWidget, viewer_model: ViewerModel
+) -> None:
+    picture = np.zeros((40, 50), dtype=np.uint8)
+    picture[10:25, 10:30] = 200
+    viewer_model.add_image(picture)
+    segment.start()
+    assert segment.session.wait(60)
+    others = viewer_model.add_labels(np.zeros((40, 50), dtype=np.uint8), name="others")
+    assert segment.target.layer is None
+    viewer_model.layers["SAM prompts"].add([17, 20])
+    assert segment.session.wait(60)
+    assert segment.session.accept() == 1
+    assert not others.data.any()
+    assert segment.target.layer is viewer_model.layers["SAM masks"]
+
+
+def test_scores_are_shown_as_shares(segment: SegmentWidget) -> None:
+    segment.session.state.scores = (1.012, -0.05, 0.5)
+    segment.refresh()
+    assert [button.text() for button in segment.masks] == ["1 · 1.00", "2 · 0.00", "3 · 0.50"]

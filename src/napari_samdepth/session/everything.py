@@ -163,8 +163,8 @@ class Everything:
         encoded = self._encoded
         if encoded is None:
             return
-        if self.layer is None:
-            image = encoded.image
+        image = encoded.image
+        if self.layer is None or self.layer.data.shape != spatial_shape(image):
             layer = Labels(
                 np.zeros(spatial_shape(image), dtype=np.int32), name="SAM everything", opacity=0.5, **placement(image)
             )

@@ -172,8 +172,9 @@ class MaskLayer:
             position = next(at for at, other in enumerate(self._viewer.layers) if other is image) + 1
             while position < len(self._viewer.layers) and isinstance(self._viewer.layers[position], Image):
                 position += 1
+            # known as ours before it is there: the dock shows where masks go as soon as it hears of the layer
+            self.layer, self._made_for, self._highest = layer, image, 0
             self._viewer.layers.insert(position, layer)
             if selected is not None:
                 self._viewer.layers.selection.active = selected
-            self.layer, self._made_for, self._highest = layer, image, 0
         return self.layer

@@ -101,6 +101,8 @@ class Dock(QWidget):
             action()
         except (ValueError, RuntimeError, OSError, MemoryError) as error:
             refusal = str(error) or type(error).__name__
+            if isinstance(error, OSError) and error.strerror:
+                refusal = f"Cannot read or write {error.filename or 'the file'}: {error.strerror}."
             self.session.state.message, self.session.state.problem = refusal, True
             return refusal
         return ""

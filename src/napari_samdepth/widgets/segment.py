@@ -181,7 +181,8 @@ class SegmentWidget(Dock):
         for index, made in enumerate(self.masks):
             made.setVisible(index < len(state.scores))
             if index < len(state.scores):
-                made.setText(f"{index + 1} · {state.scores[index]:.2f}")
+                # models estimate a share, and now and then a little more than all
+                made.setText(f"{index + 1} · {min(max(state.scores[index], 0.0), 1.0):.2f}")
                 made.setChecked(index == state.chosen)
         live = state.live
         self.live.setVisible(bool(state.depth_layer))
@@ -222,6 +223,9 @@ class SegmentWidget(Dock):
     def _on_layers(self, _event: object = None) -> None:
         if self.session.masks.layer is not None:
             self.target.choose(self.session.masks.layer)
+        elif self.session.image is not None:
+            # a Labels layer that comes along is not where accepted masks go unless it is chosen
+            self.target.choose(None)
         self._later.start()
 
     def _on_selection(self, _event: object = None) -> None:
