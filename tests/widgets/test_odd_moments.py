@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.utils.theme import get_theme
 from qtpy.QtCore import QPoint, QPointF, Qt
-from qtpy.QtGui import QWheelEvent
+from qtpy.QtGui import QColor, QWheelEvent
 from qtpy.QtWidgets import QApplication, QFileDialog
 
 from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.widgets.inspect import InspectWidget
+from napari_samdepth.widgets.parts import readable_error
 from napari_samdepth.widgets.segment import SegmentWidget
 
 pytestmark = pytest.mark.window
@@ -180,3 +182,10 @@ def test_scores_are_shown_as_shares(segment: SegmentWidget) -> None:
     segment.session.state.scores = (1.012, -0.05, 0.5)
     segment.refresh()
     assert [button.text() for button in segment.masks] == ["1 · 1.00", "2 · 0.00", "3 · 0.50"]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_problems_can_be_read(theme: str) -> None:
+    colour, behind = QColor(readable_error(theme)), QColor(get_theme(theme).background.as_hex())
+    assert colour.red() > colour.blue() + 40, "it is a red still"
+    assert abs(colour.lightnessF() - behind.lightnessF()) >= 0.35

@@ -11,7 +11,7 @@ from napari.utils.theme import get_theme
 from psygnal import EmissionInfo
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtCore import Signal as QtSignal  # type: ignore[attr-defined]
-from qtpy.QtGui import QCloseEvent
+from qtpy.QtGui import QCloseEvent, QColor
 from qtpy.QtWidgets import (
     QComboBox,
     QGridLayout,
@@ -243,10 +243,23 @@ class Message(QLabel):
 
     def say(self, text: str, problem: bool) -> None:
         """Show `text`; "" hides the label."""
-        colour = get_theme(self._viewer.theme).error.as_hex() if problem else ""
+        colour = readable_error(self._viewer.theme) if problem else ""
         self.setStyleSheet(f"color: {colour};" if colour else "")
         self.setText(text)
         self.setVisible(bool(text))
+
+
+def readable_error(theme: str) -> str:
+    """Return the theme's error colour as #rrggbb, nearer to its text where it would be hard to read on the dock."""
+    known = get_theme(theme)
+    error, text, behind = (QColor(part.as_hex()) for part in (known.error, known.text, known.background))
+    # the dark theme's error is nearly as dark as what is behind it; 0.35 apart in lightness reads well
+    for share in (0.0, 0.2, 0.4, 0.6):
+        parts = zip(error.getRgb()[:3], text.getRgb()[:3], strict=True)
+        mixed = QColor(*(round(one + share * (other - one)) for one, other in parts))
+        if abs(mixed.lightnessF() - behind.lightnessF()) >= 0.35:
+            break
+    return mixed.name()
 
 
 def form(rows: Sequence[tuple[str, QWidget | Sequence[QWidget]]]) -> QGridLayout:
