@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from segment_anything import SamAutomaticMaskGenerator
 
 from napari_samdepth.core.maskset import MaskSet
+from napari_samdepth.models.builtin.segmenter import load_builtin
 from napari_samdepth.models.device import Device
-from napari_samdepth.models.everything import propose, segment_everything
+from napari_samdepth.models.everything import propose, segment_everything, usual_search
 from napari_samdepth.models.grid import Search, crop_boxes
 from napari_samdepth.models.protocols import Cancelled, ModelError
 from napari_samdepth.models.sam import SamSegmenter
@@ -81,6 +82,17 @@ def test_crops_are_those_of_the_generator() -> None:
 def proposals(segmenter: SamSegmenter) -> MaskSet:
     search = Search(points_per_side=32, pred_iou_thresh=0.5, stability_score_thresh=0.5)
     return propose(segmenter, segmenter.encode(picture(300, 400)), search)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (1, 9), (9, 1), (1, 1)])
+def test_images_of_a_few_pixels_have_no_empty_crops(shape: tuple[int, int]) -> None:
+    boxes = [box for _, box in crop_boxes(shape, 2, 512 / 1500)]
+    assert boxes[0] == (0, 0, *shape)
+    assert all(top < bottom <= shape[0] and left < right <= shape[1] for top, left, bottom, right in boxes)
+    builtin = load_builtin("cpu")
+    rgb = np.full((*shape, 3), 90, np.uint8)
+    search = usual_search("builtin")
+    assert segment_everything(builtin, builtin.encode(rgb), **vars(search), rgb=rgb).image_shape == shape
 
 
 def test_filtering_anew_equals_searching_anew(segmenter: SamSegmenter, proposals: MaskSet) -> None:

@@ -289,3 +289,14 @@ def test_checksums_of_files(tmp_path: Path, steps: Any) -> None:
     assert not matches(path, "xxh128:00")
     with pytest.raises(ValueError, match="must be 'sha256:<hex>' or 'xxh128:<hex>', got 'md5:1'"):
         matches(path, "md5:1")
+
+
+def test_a_folder_beside_needs_no_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "builtin").mkdir()
+    with pytest.raises(ModelError, match=r"mine holds no config\.json"):
+        load_depth_estimator("mine")
+    assert load_depth_estimator("builtin", "cpu").name == "builtin"
+    with pytest.raises(ModelError, match="There is no model called"):
+        load_depth_estimator("yours")

@@ -138,7 +138,8 @@ def crop_boxes(image_shape: tuple[int, int], layers: int, overlap_ratio: float) 
         for col in range(count):
             for row in range(count):
                 top, left = (rows - overlap) * row, (cols - overlap) * col
-                yield layer, (top, left, min(top + rows, height), min(left + cols, width))
+                if top < height and left < width:  # an image of a few pixels has fewer crops
+                    yield layer, (top, left, min(top + rows, height), min(left + cols, width))
 
 
 def stability(logits: NDArray[np.float32], offset: float) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from napari_samdepth.models.catalog import ModelEntry, Task, find
+from napari_samdepth.models.catalog import ModelEntry, Task, entries, find
 from napari_samdepth.models.device import Precision, usable_precision
 from napari_samdepth.models.download import fetch_entry, local_path, missing
 from napari_samdepth.models.protocols import DepthEstimator, ModelError, Report, Segmenter, TextDetector
@@ -151,7 +151,7 @@ def _resolve(
 ) -> tuple[ModelEntry | None, Path | None]:
     """Return the catalog's entry, if a name was given, and the path of the files, unless they ship with the package."""
     text = os.fspath(name_or_path)
-    if isinstance(name_or_path, str) and not _looks_like_path(text):
+    if isinstance(name_or_path, str) and not _is_path(text):
         entry = find(text, task)
         if entry.ships:
             return entry, None
@@ -176,6 +176,12 @@ def check_path(path: Path, task: Task) -> None:
     elif task != "segment":
         what = "depth model" if task == "depth" else "model that finds words"
         raise ModelError(f"{path} is a file; a {what} is given as a folder with config.json and its weights.")
+
+
+def _is_path(text: str) -> bool:
+    """Whether the user means a file or folder: it looks like one, or lies there and no model is called that."""
+    named = any(entry.name == text for entry in entries())
+    return _looks_like_path(text) or (bool(text) and not named and Path(text).exists())
 
 
 def _looks_like_path(text: str) -> bool:
