@@ -95,7 +95,8 @@ def segment_everything(
     report
         Told how far it is; may raise Cancelled.
 
-    The other parameters are explained in `Search`. All have SamAutomaticMaskGenerator's names and defaults.
+    The other parameters are explained in `Search`. All have SamAutomaticMaskGenerator's names and, but for
+    `points_per_batch` (64 there), its defaults; `usual_search` says which are better for the built-in model.
 
     Raises
     ------
