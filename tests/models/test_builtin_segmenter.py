@@ -134,6 +134,21 @@ def test_small_object_in_a_large_image(segmenter):
     assert max(found.logits.shape) <= 512
 
 
+@pytest.mark.parametrize("number", [5, 18])
+def test_large_object_in_a_large_image(segmenter, coins, number):
+    """The first view lies within the coin and shows nothing that ends."""
+    rgb, labels = coins
+    times = 14
+    large = np.asarray(
+        Image.fromarray(rgb).resize((rgb.shape[1] * times, rgb.shape[0] * times), Image.Resampling.BICUBIC)
+    )
+    truth = labels == number
+    middle = np.argwhere(truth).mean(0) * times
+    found = segmenter.decode(segmenter.encode(large), Prompts([tuple(middle)]))
+    mask = found.patch().full(large.shape[:2])
+    assert iou(mask[times // 2 :: times, times // 2 :: times], truth) > 0.85
+
+
 def test_fed_back_logits_are_known_again(segmenter, coins):
     rgb, labels = coins
     embedding = segmenter.encode(rgb)

@@ -41,11 +41,21 @@ def _around(positions: NDArray[np.float64], span: float, how: Foveation, shape: 
 
 
 def _search(segmenter: BuiltinSegmenter, embedding: Embedding, prompts: Prompts, several: bool) -> Look:
-    """Decode in a first view, then where the mask found there says that the object is."""
+    """Close in from a view around the prompts, and from the whole image where that finds nothing sure."""
     how, shape = segmenter.foveation, embedding.image_shape
     spread = float(np.ptp(prompts.points, axis=0).max())
     centre = prompts.points.mean(0)
     view = View.around((centre[0], centre[1]), max(how.start, 1.5 * spread), shape)
+    near = _close_in(segmenter, embedding, prompts, several, view)
+    if near.score >= how.wide or view.side >= max(shape):
+        return near
+    far = _close_in(segmenter, embedding, prompts, several, View.whole(shape))
+    return far if far.score > near.score + how.trust else near
+
+
+def _close_in(segmenter: BuiltinSegmenter, embedding: Embedding, prompts: Prompts, several: bool, view: View) -> Look:
+    """Decode in a view, then where the mask found there says that the object is; return the look to trust."""
+    how = segmenter.foveation
     tried: list[Look] = []
     for _ in range(how.looks):
         found = segmenter.decode_view(embedding, view, prompts, None, several)

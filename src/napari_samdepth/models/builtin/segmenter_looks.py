@@ -32,6 +32,8 @@ class Foveation:
         Most views decoded for one prompt.
     sure
         Below this foretold IoU look closer at the click, whatever the mask.
+    wide
+        Below this foretold IoU look at the whole image, too: the object may be larger than the first view.
     trust
         The last look counts unless an earlier one's foretold IoU is higher by more than this.
     """
@@ -42,6 +44,7 @@ class Foveation:
     enough: float = 0.7
     looks: int = 3
     sure: float = 0.7
+    wide: float = 0.8
     trust: float = 0.05
 
 
