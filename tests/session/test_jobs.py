@@ -133,6 +133,62 @@ def test_urgent_work_is_done_between_the_steps_of_a_long_job(lane: Lane, seen: S
     assert seen.done == ["click", "long"]
 
 
+def test_work_beside_the_models_keeps_none_of_them_waiting(lane: Lane, seen: Seen) -> None:
+    gate = threading.Event()
+
+    def compute(_report: Report) -> str:
+        gate.wait(5)
+        return "table"
+
+    lane.submit("table", compute, seen.take, seen.errors.append, aside=True)
+    lane.submit("slow", lambda _report: "slow", seen.take, seen.errors.append)
+    lane.submit("click", lambda _report: "click", seen.take, seen.errors.append, urgent=True)
+    assert not lane.wait(0.3)
+    assert sorted(map(str, seen.done)) == ["click", "slow"]
+    assert seen.idle == 1, "the models are idle, whatever is computed beside them"
+    gate.set()
+    assert lane.wait(5)
+    assert seen.done[2:] == ["table"]
+
+
+def test_work_beside_the_models_begins_after_the_clicks_that_wait(lane: Lane, seen: Seen) -> None:
+    begun, gate, order = threading.Event(), threading.Event(), list[str]()
+
+    def block(_report: Report) -> None:
+        begun.set()
+        gate.wait(5)
+
+    def click(_report: Report) -> None:
+        time.sleep(0.1)
+        order.append("click")
+
+    lane.submit("block", block, lambda _value: None, seen.errors.append)
+    assert begun.wait(5)
+    lane.submit("click", click, lambda _value: None, seen.errors.append, urgent=True)
+    lane.submit("table", lambda _report: order.append("table"), lambda _value: None, seen.errors.append, aside=True)
+    time.sleep(0.1)
+    gate.set()
+    assert lane.wait(5)
+    assert order == ["click", "table"]
+
+
+def test_of_work_beside_the_models_the_latest_request_is_answered(lane: Lane, seen: Seen) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def old(_report: Report) -> str:
+        begun.set()
+        gate.wait(5)
+        return "old"
+
+    lane.submit("table", old, seen.take, seen.errors.append, aside=True)
+    assert begun.wait(5)
+    for number in range(3):
+        lane.submit("table", lambda _report, number=number: number, seen.take, seen.errors.append, aside=True)
+    gate.set()
+    assert lane.wait(5)
+    assert seen.done == [2]
+
+
 def test_a_failure_is_told_and_the_lane_goes_on(lane: Lane, seen: Seen) -> None:
     def fail(_report: Report) -> None:
         raise MemoryError("no room")
@@ -165,11 +221,12 @@ def test_waiting_gives_up_in_time(lane: Lane, seen: Seen) -> None:
 
 def test_a_closed_lane_answers_nothing_and_its_thread_ends(lane: Lane, seen: Seen) -> None:
     lane.submit("a", lambda _report: "a", seen.take, seen.errors.append)
+    lane.submit("table", lambda _report: "t", seen.take, seen.errors.append, aside=True)
     lane.close()
     lane.submit("b", lambda _report: "b", seen.take, seen.errors.append)
     lane.deliver()
     assert seen.done == []
     deadline = time.monotonic() + 5
-    while any(thread.name == "napari-samdepth models" for thread in threading.enumerate()):
+    while any(thread.name.startswith("napari-samdepth") for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -2,6 +2,7 @@
 
 Each kind of work carries a generation number. A new request of a kind makes older ones stale: a waiting one is
 dropped, a running one is asked to stop through its `Report`, and an answer that comes late anyway is thrown away.
+What needs no model is computed aside, in a second thread, so that no model waits for it.
 Nothing here knows Qt: whoever owns an event loop adds a listener and calls `deliver` from the main thread.
 """
 
@@ -32,6 +33,7 @@ class Job:
     done: Callable[[Any], None]
     failed: Callable[[Exception], None]
     urgent: bool = False
+    aside: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,7 @@ class Progress:
 
 
 class Lane:
-    """A queue with one thread. All public methods may be called from any thread but `deliver`: main thread only."""
+    """A queue with a thread for the models and one beside it. All public methods may be called from any thread but `deliver`: main thread only."""
 
     def __init__(self, on_progress: Callable[[Progress], None], on_idle: Callable[[], None]) -> None:
         """`on_progress` and `on_idle` are called by `deliver`."""
@@ -54,7 +56,7 @@ class Lane:
         self._finished: deque[Callable[[], None]] = deque()
         self._progress: Progress | None = None
         self._generation: dict[str, int] = {}
-        self._thread: threading.Thread | None = None
+        self._threads: dict[bool, threading.Thread] = {}
         self._closed = False
         self._was_busy = False
         self._on_progress = on_progress
@@ -76,20 +78,23 @@ class Lane:
         done: Callable[[Any], None],
         failed: Callable[[Exception], None],
         urgent: bool = False,
+        aside: bool = False,
     ) -> None:
         """Queue `work`; it makes earlier requests of the same kind stale.
 
-        Urgent work goes before the rest, and between the steps that a running job reports.
+        Urgent work goes before the rest, and between the steps that a running job reports. Work aside runs no model:
+        it keeps none waiting, and begins when nothing urgent is left.
         """
         with self._lock:
             if self._closed:
                 return
-            job = Job(kind, self._bump(kind), work, done, failed, urgent)
+            job = Job(kind, self._bump(kind), work, done, failed, urgent, aside)
             self._waiting.appendleft(job) if urgent else self._waiting.append(job)
-            self._was_busy = True
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="napari-samdepth models", daemon=True)
-                self._thread.start()
+            self._was_busy = self._was_busy or not aside
+            if aside not in self._threads:
+                name = f"napari-samdepth {'tables' if aside else 'models'}"
+                self._threads[aside] = threading.Thread(target=self._run, args=(aside,), name=name, daemon=True)
+                self._threads[aside].start()
             self._lock.notify_all()
 
     def cancel(self, *kinds: str) -> None:
@@ -113,8 +118,7 @@ class Lane:
         with self._lock:
             if not kinds and self._finished:
                 return True
-            jobs = [*self._waiting, *self._running]
-            return any(self._live(job) and (not kinds or job.kind in kinds) for job in jobs)
+            return any(not kinds or job.kind in kinds for job in self._jobs())
 
     def deliver(self) -> None:
         """Run the callbacks of finished jobs and report progress. Main thread only."""
@@ -128,8 +132,10 @@ class Lane:
                     break
                 callback = self._finished.popleft()
             callback()
-        if self._was_busy and not self.busy():
-            self._was_busy = False
+        with self._lock:
+            idle = self._was_busy and not self._finished and all(job.aside for job in self._jobs())
+            self._was_busy = self._was_busy and not idle
+        if idle:
             self._on_idle()
 
     def wait(self, timeout: float) -> bool:
@@ -154,8 +160,12 @@ class Lane:
     def _live(self, job: Job) -> bool:
         return self._generation.get(job.kind) == job.generation
 
-    def _run(self) -> None:
-        while (job := self._next()) is not None:
+    def _jobs(self) -> list[Job]:
+        """Return the requests that wait or run and are still wanted."""
+        return [job for job in (*self._waiting, *self._running) if self._live(job)]
+
+    def _run(self, aside: bool) -> None:
+        while (job := self._next(aside)) is not None:
             self._finish(job)
 
     def _finish(self, job: Job) -> None:
@@ -179,17 +189,21 @@ class Lane:
                 self._running.append(job)
             self._finish(job)
 
-    def _next(self) -> Job | None:
+    def _next(self, aside: bool) -> Job | None:
+        """Wait for the next job of a thread; None where it is to end."""
         with self._lock:
             end = time.monotonic() + IDLE_SECONDS
-            while not self._waiting and not self._closed and time.monotonic() < end:
-                self._lock.wait(end - time.monotonic())
-            if not self._waiting or self._closed:
-                self._thread = None
-                return None
-            job = self._waiting.popleft()
-            self._running.append(job)
-            return job
+            while not self._closed:
+                job = next((waiting for waiting in self._waiting if waiting.aside == aside), None)
+                if job is not None and not (aside and any(other.urgent for other in self._jobs())):
+                    self._waiting.remove(job)
+                    self._running.append(job)
+                    return job
+                if job is None and time.monotonic() >= end:
+                    break
+                self._lock.wait(max(end - time.monotonic(), 0.01))
+            self._threads.pop(aside, None)
+            return None
 
     def _work(self, job: Job) -> Callable[[], None]:
         """Run one job and return what the main thread is to call."""
@@ -200,7 +214,7 @@ class Lane:
                     raise Cancelled
                 self._progress = Progress(job.kind, fraction, text)
             self._wake()
-            if not job.urgent:
+            if not job.urgent and not job.aside:
                 self._serve_urgent()
 
         try:
