@@ -47,7 +47,7 @@ def _search(segmenter: BuiltinSegmenter, embedding: Embedding, prompts: Prompts,
     centre = prompts.points.mean(0)
     view = View.around((centre[0], centre[1]), max(how.start, 1.5 * spread), shape)
     near = _close_in(segmenter, embedding, prompts, several, view)
-    if near.score >= how.wide or view.side >= max(shape):
+    if near.score >= how.wide or max(shape) < 4 * view.side:
         return near
     far = _close_in(segmenter, embedding, prompts, several, View.whole(shape))
     return far if far.score > near.score + how.trust else near

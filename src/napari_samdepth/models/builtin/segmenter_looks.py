@@ -33,7 +33,8 @@ class Foveation:
     sure
         Below this foretold IoU look closer at the click, whatever the mask.
     wide
-        Below this foretold IoU look at the whole image, too: the object may be larger than the first view.
+        Below this foretold IoU look at the whole of a large image (four first views or more), too: the object may be
+        larger than the first view.
     trust
         The last look counts unless an earlier one's foretold IoU is higher by more than this.
     """
@@ -44,7 +45,7 @@ class Foveation:
     enough: float = 0.7
     looks: int = 3
     sure: float = 0.7
-    wide: float = 0.8
+    wide: float = 0.7
     trust: float = 0.05
 
 
