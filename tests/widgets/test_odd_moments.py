@@ -40,6 +40,12 @@ def inspect(qapp: QApplication, viewer_model: ViewerModel) -> Iterator[InspectWi
     made.deleteLater()
 
 
+def read(inspect: InspectWidget) -> None:
+    """Press the button, and wait for the table."""
+    inspect.read()
+    assert inspect.session.wait(60)
+
+
 def test_labels_made_for_one_image_do_not_serve_the_next(segment: SegmentWidget, viewer_model: ViewerModel) -> None:
     session, picture = segment.session, np.zeros((40, 50), dtype=np.uint8)
     picture[10:25, 10:30] = 200
@@ -64,21 +70,21 @@ def test_a_table_that_cannot_be_read_is_not_shown_any_longer(
     ramp = viewer_model.add_image(np.tile(np.linspace(0, 1, 50, dtype=np.float32), (40, 1)))
     labels = viewer_model.add_labels(np.repeat([[0, 1, 2, 0]], 40, axis=0).repeat([10, 15, 15, 10], axis=1))
     inspect.session.use_depth(ramp, "height")
-    inspect.read()
+    read(inspect)
     assert list(inspect.model.table.index) == [1, 2]
 
     def refuse(*_args: Any) -> None:
         raise LayerError("The view is in 3-D.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(inspect.session, "readout", refuse)
+        patched.setattr(inspect.session, "request_readout", refuse)
         patched.setattr(inspect.session, "show_label", refuse)
         inspect.view.selectRow(1)
         assert "3-D" in inspect.session.state.message
         inspect.read()
     assert len(inspect.model.table) == 0
     assert not inspect.save_button.isEnabled()
-    inspect.read()
+    read(inspect)
     assert inspect.session.state.message == ""
     assert len(inspect.model.table) == 2
     viewer_model.layers.remove(labels)
@@ -107,10 +113,10 @@ def test_of_a_label_in_many_slices_the_row_of_the_shown_one_is_selected(
     labels.data[:, 5:15, 5:15] = 1
     inspect.session.use_depth(depth, "height")
     viewer_model.dims.set_current_step(0, 0)
-    inspect.read()
+    read(inspect)
     inspect.view.selectRow(2)
     assert viewer_model.dims.current_step[0] == 2
-    inspect.read()
+    read(inspect)
     assert inspect.view.currentIndex().row() == 2
 
 

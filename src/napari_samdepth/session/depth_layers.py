@@ -1,10 +1,13 @@
-"""Depth in Image layers: a new layer for a DepthMap, another slice filled in, and a DepthMap read out of one."""
+"""Depth in Image layers: a new layer for a DepthMap, another slice filled in, and a plane read out of one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Layer
+from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -65,18 +68,56 @@ def depth_limits(values: NDArray[np.float32]) -> Limits:
     return (low, high) if low < high else (low, low + 1.0)
 
 
-def depth_on_grid(
+@dataclass(frozen=True, eq=False)
+class DepthSource:
+    """The shown plane of a depth layer, not yet computed: taken on the main thread, rendered on any.
+
+    Attributes
+    ----------
+    layer_data
+        The layer's data, to see whether they were exchanged.
+    data
+        (h, w), a view or a lazy array.
+    matrix
+        (2, 3), takes (row, col, 1) of the target's plane to the depth's.
+    shape
+        (H, W) of the target's plane.
+    kind, unit, source
+        As in `DepthMap`.
+    """
+
+    layer_data: Any
+    data: Any
+    matrix: NDArray[np.float64]
+    shape: tuple[int, int]
+    kind: DepthKind
+    unit: str | None
+    source: str
+
+    def render(self) -> DepthMap:
+        """Return the depth on the target's grid; where the grids differ it is sampled linearly, NaN outside of it."""
+        values = np.asarray(self.data, dtype=np.float32)
+        if values.shape != self.shape or not np.array_equal(self.matrix, np.eye(2, 3)):
+            values = ndimage.affine_transform(
+                values, self.matrix[:, :2], offset=self.matrix[:, 2], output_shape=self.shape, order=1, cval=np.nan
+            )
+        return DepthMap(values, self.kind, self.unit, self.source)
+
+    def same(self, other: DepthSource) -> bool:
+        """Whether the other one is of the same data and lies in the same place."""
+        return self.layer_data is other.layer_data and np.array_equal(self.matrix, other.matrix)
+
+
+def depth_source(
     depth: Image,
     kind: DepthKind,
     unit: str | None,
     source: str,
-    target: Layer,
+    target: Image | Labels,
     target_shown: Shown,
     viewer: ViewerModel,
-) -> DepthMap:
-    """Return the shown plane of a depth layer as a DepthMap on the grid of another layer's plane.
-
-    Where the grids differ the depth is sampled linearly; outside of it there is no measurement (NaN).
+) -> DepthSource:
+    """Return the shown plane of a depth layer, to be rendered on the grid of another layer's plane.
 
     Raises
     ------
@@ -86,10 +127,5 @@ def depth_on_grid(
     if depth.rgb:
         raise LayerError(f"“{depth.name}” is a colour image; choose an image with one value per pixel as depth.")
     shown = shown_plane(depth, viewer.dims, MAX_SIDE)
-    values = np.asarray(plane_data(depth, shown), dtype=np.float32)
     matrix = plane_affine(target, target_shown, depth, shown, viewer.dims)
-    if values.shape != target_shown.shape or not np.array_equal(matrix, np.eye(2, 3)):
-        values = ndimage.affine_transform(
-            values, matrix[:, :2], offset=matrix[:, 2], output_shape=target_shown.shape, order=1, cval=np.nan
-        )
-    return DepthMap(values, kind, unit, source)
+    return DepthSource(depth.data, plane_data(depth, shown), matrix, target_shown.shape, kind, unit, source)

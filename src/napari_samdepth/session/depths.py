@@ -1,4 +1,4 @@
-"""Depth layers of a session: made by a model or named by the user, and read out per label."""
+"""Depth layers of a session: made by a model or named by the user, and what of them lies on a plane."""
 
 from __future__ import annotations
 
@@ -8,33 +8,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pandas as pd
 from napari.components import ViewerModel
-from napari.layers import Image, Labels
+from napari.layers import Image
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
-from napari_samdepth.core.readout import depth_readout, for_features
 from napari_samdepth.models.loading import load_depth_estimator
 from napari_samdepth.session.choices import Variant, short_name
-from napari_samdepth.session.depth_layers import depth_layer_for, depth_on_grid, fill_depth
-from napari_samdepth.session.geometry import LayerError, Shown, shown_plane, stack_axis
+from napari_samdepth.session.depth_layers import depth_layer_for, depth_source, fill_depth
+from napari_samdepth.session.geometry import LayerError, Shown
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import (
-    METADATA_KEY,
-    placement,
-    plane_view,
-    read_plane,
-    spatial_shape,
-    write_features,
-)
+from napari_samdepth.session.layers import METADATA_KEY, placement, read_plane, spatial_shape
 from napari_samdepth.session.speed import measured
 from napari_samdepth.session.state import SessionState
 
 if TYPE_CHECKING:
     from napari_samdepth.models.protocols import DepthEstimator, Report
-
-STACK_PIXELS = 2**26
-"""Larger stacks are read plane by plane as they are shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +43,7 @@ class DepthLayer:
 
 
 class Depths:
-    """Makes depth layers, remembers which one readouts use (`changed` is called then), and reads them out."""
+    """Makes depth layers, remembers which one readouts use (`changed` is called then)."""
 
     def __init__(self, viewer: ViewerModel, lane: Lane, state: SessionState, fail: Callable[[Exception], None]) -> None:
         """`fail` shows an error to the user."""
@@ -140,55 +128,12 @@ class Depths:
         if self._plane is not None and all(a is b or a == b for a, b in zip(self._plane[0], key, strict=True)):
             return self._plane[1]
         try:
-            depth = self._map(self.active, image, shown)
+            known = self.active
+            depth = depth_source(layer, known.kind, known.unit, known.source, image, shown, self._viewer).render()
         except LayerError:
             return None
         self._plane = (key, depth)
         return depth
-
-    def readout(self, labels: Labels, depth: Image | None) -> pd.DataFrame:
-        """Return one row per label, of the shown plane or of every plane of a stack, and write it into the features.
-
-        Raises
-        ------
-        LayerError
-            If there is no depth layer, or no plane of one of the two is shown.
-        """
-        known = self.find(depth) if depth is not None else self.active
-        if known is None:
-            raise LayerError("There is no depth to read; add depth first, or name a layer that holds it.")
-        shown = shown_plane(labels, self._viewer.dims)
-        if labels.multiscale:
-            raise LayerError(f"“{labels.name}” is multiscale; give the readout an in-memory Labels layer.")
-        stack = self._stack(known, labels, shown)
-        if stack is None:
-            table = depth_readout(plane_view(labels, shown), self._map(known, labels, shown))
-            write_features(labels, for_features(table))
-        else:
-            axis, planes = stack
-            table = depth_readout(np.stack([np.take(labels.data, at, axis) for at in planes]), list(planes.values()))
-            table["slice"] = np.array(list(planes))[table["slice"]]
-            write_features(labels, for_features(table, shown.point[axis]))
-        return _named(table, labels)
-
-    def _stack(self, known: DepthLayer, labels: Labels, shown: Shown) -> tuple[int, dict[int, DepthMap]] | None:
-        """Return the axis of a stack and its planes that have depth; None where only the shown plane is to be read."""
-        axis, depth = stack_axis(shown), known.layer
-        same_grid = depth.ndim == labels.ndim and not depth.multiscale and depth.data.shape == labels.data.shape
-        if axis is None or not same_grid or labels.data.size > STACK_PIXELS or shown.rows_axis > shown.cols_axis:
-            return None
-        corners = (np.zeros(labels.ndim), np.array(labels.data.shape, dtype=float))
-        if not all(np.allclose(depth.data_to_world(at), labels.data_to_world(at)) for at in corners):
-            return None
-        planes = {}
-        for at in range(labels.data.shape[axis]):
-            values = np.asarray(np.take(depth.data, at, axis), dtype=np.float32)
-            if np.isfinite(values).any():
-                planes[at] = DepthMap(values, known.kind, known.unit, known.source)
-        return (axis, planes) if planes else None
-
-    def _map(self, known: DepthLayer, target: Image | Labels, shown: Shown) -> DepthMap:
-        return depth_on_grid(known.layer, known.kind, known.unit, known.source, target, shown, self._viewer)
 
     def _place(self, image: Image, shown: Shown, depth: DepthMap) -> None:
         """Fill the slice of the layer made for this image before, or make one, above the image and below the masks."""
@@ -220,12 +165,3 @@ class Depths:
         self._state.depth_layer = known.layer.name
         self._state.depth_text = known.text
         self.changed()
-
-
-def _named(table: pd.DataFrame, labels: Labels) -> pd.DataFrame:
-    """Return a readout with the names that words gave to labels, where the layer holds such."""
-    features = labels.features
-    if "name" not in features.columns or "index" not in features.columns:
-        return table
-    names = features.drop_duplicates("index").set_index("index")["name"]
-    return table.assign(name=names.reindex(table.index).fillna("").to_numpy())

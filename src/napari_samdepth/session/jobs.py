@@ -46,7 +46,10 @@ class Progress:
 
 
 class Lane:
-    """A queue with a thread for the models and one beside it. All public methods may be called from any thread but `deliver`: main thread only."""
+    """A queue with a thread for the models and one beside it.
+
+    All public methods may be called from any thread but `deliver`: main thread only.
+    """
 
     def __init__(self, on_progress: Callable[[Progress], None], on_idle: Callable[[], None]) -> None:
         """`on_progress` and `on_idle` are called by `deliver`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ from napari_samdepth.session.geometry import LayerError, centre_on, go_to_plane,
 from napari_samdepth.session.jobs import Lane, Progress
 from napari_samdepth.session.layers import read_plane
 from napari_samdepth.session.masks import MaskLayer
+from napari_samdepth.session.readouts import Readouts
 from napari_samdepth.session.state import SessionState
 from napari_samdepth.session.words import Words
 from napari_samdepth.storage.export import write_table
 
 _SESSIONS: WeakKeyDictionary[ViewerModel, ref[AnnotationSession]] = WeakKeyDictionary()
 """Both sides are weak: a session holds its viewer and would keep it alive from here; the viewer holds the session."""
+
+MODEL_WORK = ("device", "embed", "decode", "depth", "everything", "words")
 
 
 def session_of(viewer: ViewerModel) -> AnnotationSession:
@@ -65,6 +69,7 @@ class AnnotationSession:
         self.lane = Lane(self._on_progress, self._on_idle)
         self._viewer = viewer
         self.depths = Depths(viewer, self.lane, self.state, self._fail)
+        self._readouts = Readouts(viewer, self.lane, self.depths)
         self._annotator = Annotator(viewer, self.lane, self.state, self.depths)
         self.everything = Everything(viewer, self.lane, self.state, self._annotator)
         self.words = Words(viewer, self.lane, self.state, self._annotator)
@@ -141,8 +146,8 @@ class AnnotationSession:
         self._annotator.clear()
 
     def stop(self) -> None:
-        """Cancel what is running: loading, encoding, depth, decoding."""
-        self.lane.cancel()
+        """Cancel what is running: loading, encoding, depth, decoding; a readout goes on."""
+        self.lane.cancel(*MODEL_WORK)
         encoded = self._annotator.encoding.current is not None
         self.state.task, self.state.phase = "", "ready" if encoded else "idle"
         self.state.say("Cancelled." if encoded else "Cancelled; press Start to encode the image.")
@@ -223,7 +228,33 @@ class AnnotationSession:
         layer = _real(labels) if labels is not None else self.masks.layer
         if layer is None:
             raise LayerError("There are no labels to read; accept a mask first, or name a Labels layer.")
-        return self.depths.readout(layer, _real(depth) if depth is not None else None)
+        return self._readouts.now(layer, _real(depth) if depth is not None else None)
+
+    def request_readout(
+        self, labels: Labels, done: Callable[[pd.DataFrame], None], failed: Callable[[Exception], None]
+    ) -> None:
+        """Do what `readout` does beside the models' work, so that nothing waits for it; the newest request wins.
+
+        Parameters
+        ----------
+        labels
+            The layer to read against the depth in use.
+        done
+            Called on the main thread with the table, which is in the layer's features by then; not called where the
+            layer was removed.
+        failed
+            Called with what went wrong.
+
+        Raises
+        ------
+        LayerError
+            If there is no depth, or no plane is shown.
+        """
+        self._readouts.request(_real(labels), done, failed)
+
+    def drop_readout(self) -> None:
+        """Nobody waits any longer for the readout that was requested."""
+        self._readouts.cancel()
 
     def save_table(self, table: pd.DataFrame, path: str | Path) -> None:
         """Write a readout as CSV. Raises OSError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ class TableModel(QAbstractTableModel):
     def label(self, line: int) -> int:
         """Return the label of a line."""
         return int(self.table.index[line])
+
+    def key(self, line: int) -> tuple[int, int]:
+        """Return the slice (0 where there is none) and label of a line."""
+        return int(self.table["slice"].iloc[line]) if "slice" in self.table.columns else 0, self.label(line)
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:
         """Return the number of labels."""
@@ -73,6 +78,8 @@ class InspectWidget(Dock):
         self.depth_name = QLabel("")
         self.depth_name.setWordWrap(True)
         self.column.addLayout(form([("Labels", self.labels), ("Depth", self.depth_name)]))
+        self.message = Message(self.viewer)
+        self.column.addWidget(self.message)
         self.filter = QLineEdit()
         self.filter.setPlaceholderText("filter, e.g. 12 or coin")
         self.filter.setToolTip("Show only the rows with this text in one of their cells.")
@@ -88,15 +95,12 @@ class InspectWidget(Dock):
         self.read_button = button("Read out", "Compute the table now; it follows changes by itself.", self.read)
         self.save_button = button("Save CSV…", "Write the table to a CSV file.", self.save)
         self.column.addLayout(row(self.read_button, self.save_button))
-        self.message = Message(self.viewer)
-        self.column.addWidget(self.message)
         self._watched: Labels | None = None
         self._linking = False
         self._refusal = ""
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.setInterval(REFRESH_MS)
-        self._soon.timeout.connect(self.read)
+        self._reading = False
+        self._soon = self._timer(self.read)
+        self._patience = self._timer(self._say_reading)
         self.labels.chosen.connect(lambda _layer: self._watch())
         for name in ("inserted", "removed"):
             getattr(self.viewer.layers.events, name).connect(self._watch)
@@ -106,25 +110,28 @@ class InspectWidget(Dock):
         self.refresh()
 
     def read(self) -> None:
-        """Compute the readout and show it; without depth or labels the table stays empty."""
+        """Have the readout computed, and show it when it is there; without depth or labels the table stays empty."""
         layer, state = self.labels.layer, self.session.state
+        self._soon.stop()
         if layer is None or not state.depth_layer:
-            self.model.show(pd.DataFrame())
-            self.refresh()
+            self.session.drop_readout()
+            self._ended(pd.DataFrame())
             return
 
-        def compute() -> None:
-            self.model.show(self.session.readout(layer))
-            self._show_selected()
+        def done(table: pd.DataFrame) -> None:
+            # the list may show another layer by now, which is about to be read
+            if layer is self.labels.layer:
+                if state.message == self._refusal:
+                    state.message, state.problem = "", False
+                self._refusal = ""
+                self._ended(table)
 
-        refusal = self.attempt(compute)
-        if refusal:
-            # rows of another slice or layer would pass for what is shown
-            self.model.show(pd.DataFrame())
-        elif state.message == self._refusal:
-            state.message, state.problem = "", False
-        self._refusal = refusal
-        self.refresh()
+        try:
+            self.session.request_readout(layer, done, self._refuse)
+        except ValueError as error:
+            self._refuse(error)
+        else:
+            self._patience.start()
 
     def save(self) -> None:
         """Ask for a file name and write the table."""
@@ -141,6 +148,7 @@ class InspectWidget(Dock):
         missing = "Open or make a Labels layer first." if self.labels.layer is None else ""
         missing = missing or ("" if state.depth_layer else "Add depth first, in the Depth dock.")
         enable(self.read_button, missing)
+        self.read_button.setText("Reading…" if self._reading else "Read out")
         enable(self.save_button, "" if len(self.model.table) else "There is nothing to save yet.")
         if state.depth_text + state.depth_layer != self._depth_shown:
             self._depth_shown = state.depth_text + state.depth_layer
@@ -151,11 +159,49 @@ class InspectWidget(Dock):
         if self._closed:
             return
         self._soon.stop()
+        self._patience.stop()
+        self.session.drop_readout()
         for name in ("inserted", "removed"):
             getattr(self.viewer.layers.events, name).disconnect(self._watch)
         self.viewer.dims.events.current_step.disconnect(self._on_change)
         self._unwatch()
         super().release()
+
+    def _timer(self, action: Callable[[], None]) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.setInterval(REFRESH_MS)
+        timer.timeout.connect(action)
+        return timer
+
+    def _say_reading(self) -> None:
+        self._reading = True
+        self.refresh()
+
+    def _ended(self, table: pd.DataFrame) -> None:
+        """Show what a readout brought."""
+        self._patience.stop()
+        self._reading = False
+        self._fill(table)
+        self.refresh()
+
+    def _refuse(self, error: Exception) -> None:
+        """Say why there is no readout; rows of another slice or layer would pass for what is shown."""
+        self._refusal = self.refused(error)
+        self._ended(pd.DataFrame())
+
+    def _fill(self, table: pd.DataFrame) -> None:
+        """Show another table; the row that is selected stays so, and what is scrolled to stays in view."""
+        bars = [bar for bar in (self.view.verticalScrollBar(), self.view.horizontalScrollBar()) if bar is not None]
+        places = [bar.value() for bar in bars]
+        before = self._key(self.view.currentIndex())
+        self.model.show(table)
+        self._show_selected()
+        if before is not None and not self.view.currentIndex().isValid():
+            self._select([line for line in range(len(table)) if self.model.key(line) == before])
+        if self._key(self.view.currentIndex()) == before:
+            for bar, place in zip(bars, places, strict=True):
+                bar.setValue(place)
 
     def _build_view(self) -> QTableView:
         view = QTableView()
@@ -184,6 +230,7 @@ class InspectWidget(Dock):
         if layer is not self._watched:
             self._unwatch()
             self._watched = layer
+            self._fill(pd.DataFrame())
             if layer is not None:
                 for name in ("set_data", "paint", "labels_update"):
                     getattr(layer.events, name).connect(self._on_change)
@@ -224,12 +271,20 @@ class InspectWidget(Dock):
         if "slice" in table.columns:
             here = at[table["slice"].to_numpy()[at] == self.session.shown_slice(self._watched)]
             at = here if here.size else at
-        if at.size:
+        self._select(at.tolist())
+
+    def _select(self, lines: list[int]) -> None:
+        """Select the first of these lines of the table, as if nobody had clicked on it."""
+        if lines:
             self._linking = True
             try:
-                self.view.selectRow(self.proxy.mapFromSource(self.model.index(int(at[0]), 0)).row())
+                self.view.selectRow(self.proxy.mapFromSource(self.model.index(lines[0], 0)).row())
             finally:
                 self._linking = False
+
+    def _key(self, index: QModelIndex) -> tuple[int, int] | None:
+        """Return what a row of the view stands for, None for none."""
+        return self.model.key(self.proxy.mapToSource(index).row()) if index.isValid() else None
 
 
 def _text(value: Any) -> str:

@@ -100,12 +100,16 @@ class Dock(QWidget):
         try:
             action()
         except (ValueError, RuntimeError, OSError, MemoryError) as error:
-            refusal = str(error) or type(error).__name__
-            if isinstance(error, OSError) and error.strerror:
-                refusal = f"Cannot read or write {error.filename or 'the file'}: {error.strerror}."
-            self.session.state.message, self.session.state.problem = refusal, True
-            return refusal
+            return self.refused(error)
         return ""
+
+    def refused(self, error: Exception) -> str:
+        """Show what went wrong as one sentence, and return it."""
+        refusal = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            refusal = f"Cannot read or write {error.filename or 'the file'}: {error.strerror}."
+        self.session.state.message, self.session.state.problem = refusal, True
+        return refusal
 
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Let go of the session and the layers."""

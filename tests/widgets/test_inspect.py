@@ -1,0 +1,148 @@
+"""The Inspect dock: large layers, a table that stays where it is, and where it says what is wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Labels
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_samdepth.session import readouts
+from napari_samdepth.widgets.inspect import InspectWidget
+
+pytestmark = pytest.mark.window
+
+
+@pytest.fixture
+def inspect(qapp: QApplication, viewer_model: ViewerModel) -> Iterator[InspectWidget]:
+    made = InspectWidget(viewer_model)
+    yield made
+    made.release()
+    made.session.close()
+    made.deleteLater()
+
+
+def until(done: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        QApplication.processEvents()
+        time.sleep(0.005)
+
+
+def squares(side: int, step: int) -> Any:
+    """Return labels (side, side): squares with gaps between them, numbered from 1."""
+    at = np.arange(side)
+    number = (at[:, None] // step) * (side // step) + at // step + 1
+    inside = at % step < 0.8 * step
+    return np.where(inside[:, None] & inside, number, 0).astype(np.int32)
+
+
+def add(inspect: InspectWidget, labels: Any) -> Labels:
+    ramp = np.broadcast_to(np.linspace(0, 1, labels.shape[1], dtype=np.float32), labels.shape)
+    inspect.session.use_depth(inspect.viewer.add_image(ramp, name="ramp", contrast_limits=(0, 1)), "height")
+    return inspect.viewer.add_labels(labels, name="squares")
+
+
+def test_the_window_is_alive_while_a_large_layer_is_read(
+    inspect: InspectWidget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(inspect, squares(4096, 64))
+    span: list[float] = []
+    compute = readouts.depth_readout
+
+    def timed(*args: Any) -> pd.DataFrame:
+        span.append(time.monotonic())
+        table = compute(*args)
+        span.append(time.monotonic())
+        return table
+
+    monkeypatch.setattr(readouts, "depth_readout", timed)
+    ticks: list[float] = []
+    timer = QTimer()
+    timer.timeout.connect(lambda: ticks.append(time.monotonic()))
+    timer.start(10)
+    inspect.show()
+    inspect.read_button.click()
+    until(lambda: len(inspect.model.table) == 64 * 64)
+    timer.stop()
+    during = [tick for tick in ticks if span[0] < tick < span[1]]
+    assert len(during) >= 5, f"{len(during)} ticks in {span[1] - span[0]:.2f} s"
+
+
+def test_clicks_do_not_wait_for_a_readout(inspect: InspectWidget, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(inspect, squares(64, 16))
+    gate, answers = threading.Event(), list[str]()
+
+    def wait(*_args: Any) -> pd.DataFrame:
+        assert gate.wait(60)
+        return pd.DataFrame({"area": [1]}, index=pd.Index([1], name="label"))
+
+    monkeypatch.setattr(readouts, "depth_readout", wait)
+    inspect.read()
+    inspect.session.lane.submit("decode", lambda _report: "mask", answers.append, pytest.fail, urgent=True)
+    until(lambda: answers == ["mask"])
+    until(lambda: inspect.read_button.text() == "Reading…")
+    gate.set()
+    until(lambda: len(inspect.model.table) == 1)
+    assert inspect.read_button.text() == "Read out"
+
+
+def test_the_table_stays_where_it_is_when_it_is_read_again(inspect: InspectWidget) -> None:
+    layer = add(inspect, squares(320, 16))
+    inspect.resize(360, 500)
+    inspect.show()
+    until(lambda: len(inspect.model.table) == 400)
+    view = inspect.view
+    view.selectRow(200)
+    down, across = view.verticalScrollBar(), view.horizontalScrollBar()
+    assert down is not None
+    assert across is not None
+    down.setValue(330)
+    across.setValue(across.maximum() // 2)
+    QApplication.processEvents()
+    before = down.value(), across.value()
+    assert before[0] > 300
+    assert before[1] > 0
+    layer.data_setitem((np.array([15]), np.array([15])), 1000)
+    until(lambda: len(inspect.model.table) == 401)
+    QApplication.processEvents()
+    assert (down.value(), across.value()) == before
+    assert view.currentIndex().siblingAtColumn(0).data() == "201"
+    assert layer.selected_label == 201
+
+    layer.selected_label = 1234
+    layer.data_setitem((np.array([15]), np.array([15])), 0)
+    until(lambda: len(inspect.model.table) == 400)
+    QApplication.processEvents()
+    assert view.currentIndex().siblingAtColumn(0).data() == "201", "a label that is not there yet leaves the row"
+    assert (down.value(), across.value()) == before
+    assert layer.selected_label == 1234
+
+
+def test_another_layer_is_not_shown_with_the_rows_of_the_one_before(inspect: InspectWidget) -> None:
+    add(inspect, squares(64, 16))
+    until(lambda: len(inspect.model.table) == 16)
+    other = inspect.viewer.add_labels(squares(64, 32), name="other")
+    inspect.labels.choose(other)
+    inspect.labels.chosen.emit(other)
+    assert len(inspect.model.table) == 0
+    until(lambda: len(inspect.model.table) == 4)
+
+
+def test_what_is_wrong_is_said_above_the_table(inspect: InspectWidget) -> None:
+    add(inspect, squares(64, 16))
+    inspect.show()
+    inspect.viewer.dims.ndisplay = 3
+    inspect.read()
+    until(inspect.message.isVisible)
+    assert "3-D" in inspect.message.text()
+    assert inspect.message.geometry().bottom() < inspect.filter.geometry().top()
