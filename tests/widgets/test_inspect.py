@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_samdepth.session import readouts
@@ -126,6 +126,34 @@ def test_the_table_stays_where_it_is_when_it_is_read_again(inspect: InspectWidge
     assert view.currentIndex().siblingAtColumn(0).data() == "201", "a label that is not there yet leaves the row"
     assert (down.value(), across.value()) == before
     assert layer.selected_label == 1234
+
+
+def shown(inspect: InspectWidget, column: int = 0) -> list[str]:
+    model = inspect.view.model()
+    assert model is not None
+    return [model.index(line, column).data() for line in range(model.rowCount())]
+
+
+def test_titles_sort_and_the_filter_leaves_rows(inspect: InspectWidget) -> None:
+    layer = add(inspect, squares(64, 16))
+    until(lambda: len(inspect.model.table) == 16)
+    assert shown(inspect) == [str(label) for label in range(1, 17)], "numbers are sorted as numbers"
+    nearness = 1 + list(inspect.model.table.columns).index("nearness")
+    inspect.view.sortByColumn(nearness, Qt.SortOrder.DescendingOrder)
+    assert shown(inspect)[:4] == ["4", "8", "12", "16"]
+    inspect.view.selectRow(2)
+    assert layer.selected_label == 12
+    inspect.filter.setText("12")
+    assert "12" in shown(inspect)
+    assert len(shown(inspect)) < 16
+    assert inspect.view.currentIndex().siblingAtColumn(0).data() == "12"
+    inspect.filter.setText("no such text")
+    assert shown(inspect) == []
+    inspect.filter.clear()
+    assert shown(inspect)[:4] == ["4", "8", "12", "16"]
+    layer.data_setitem((np.array([15]), np.array([15])), 99)
+    until(lambda: len(inspect.model.table) == 17)
+    assert shown(inspect)[:4] == ["4", "8", "12", "16"], "a new table is sorted as the old one was"
 
 
 def test_another_layer_is_not_shown_with_the_rows_of_the_one_before(inspect: InspectWidget) -> None:

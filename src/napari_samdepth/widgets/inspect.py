@@ -3,69 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import pandas as pd
 from napari.components import ViewerModel
 from napari.layers import Labels
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt, QTimer
-from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QHeaderView, QLabel, QLineEdit, QTableView
+from qtpy.QtCore import QModelIndex, Qt, QTimer
+from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QHeaderView, QLabel, QLineEdit, QScrollBar, QTableView
 
-from napari_samdepth.widgets.parts import Dock, Message, button, enable, form, plain_number, row
+from napari_samdepth.widgets.parts import Dock, Message, button, enable, form, row
+from napari_samdepth.widgets.table import TableModel
 
-FIRST = ("slice", "name", "nearness", "spread", "in_front_of", "area", "rank")
-"""Columns shown first; the others follow, as in the readout."""
 REFRESH_MS = 300
-
-
-class TableModel(QAbstractTableModel):
-    """A readout as a Qt table: the label first, then the columns."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        super().__init__()
-        self.table = pd.DataFrame()
-
-    def show(self, table: pd.DataFrame) -> None:
-        """Show another table (index: labels)."""
-        self.beginResetModel()
-        first = [name for name in FIRST if name in table.columns]
-        self.table = table[[*first, *(name for name in table.columns if name not in first)]]
-        self.endResetModel()
-
-    def label(self, line: int) -> int:
-        """Return the label of a line."""
-        return int(self.table.index[line])
-
-    def key(self, line: int) -> tuple[int, int]:
-        """Return the slice (0 where there is none) and label of a line."""
-        return int(self.table["slice"].iloc[line]) if "slice" in self.table.columns else 0, self.label(line)
-
-    def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Return the number of labels."""
-        return len(self.table)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:
-        """Return the number of columns, the label's included."""
-        return len(self.table.columns) + 1
-
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a cell: text to show, number to sort by."""
-        if role == Qt.ItemDataRole.TextAlignmentRole:
-            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        if role not in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.UserRole):
-            return None
-        value: Any = self.label(index.row()) if index.column() == 0 else self.table.iat[index.row(), index.column() - 1]
-        if role == Qt.ItemDataRole.UserRole:
-            return value if isinstance(value, str) else float(value)
-        return _text(value)
-
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a column's title."""
-        if orientation != Qt.Orientation.Horizontal or role != Qt.ItemDataRole.DisplayRole:
-            return None
-        return "label" if section == 0 else str(self.table.columns[section - 1]).replace("_", " ")
+ROWS_MEASURED = 50
+"""How many rows decide how wide a column is."""
 
 
 class InspectWidget(Dock):
@@ -84,12 +34,14 @@ class InspectWidget(Dock):
         self.filter.setPlaceholderText("filter, e.g. 12 or coin")
         self.filter.setToolTip("Show only the rows with this text in one of their cells.")
         self.model = TableModel()
-        self.proxy = QSortFilterProxyModel()
-        self.proxy.setSourceModel(self.model)
-        self.proxy.setSortRole(Qt.ItemDataRole.UserRole)
-        self.proxy.setFilterKeyColumn(-1)
-        self.filter.textChanged.connect(self.proxy.setFilterFixedString)
-        self.view = self._build_view()
+        self.filter.textChanged.connect(self.model.filter)
+        self._selected: tuple[int, int | None] | None = None
+        self._place: list[int] = []
+        self.view = QTableView()
+        self.model.modelAboutToBeReset.connect(self._remember)
+        self._prepare(self.view)
+        # after the view's own, which forgets what is selected and where it is scrolled to
+        self.model.modelReset.connect(self._recall)
         self.column.addWidget(self.filter)
         self.column.addWidget(self.view, 1)
         self.read_button = button("Read out", "Compute the table now; it follows changes by itself.", self.read)
@@ -182,7 +134,7 @@ class InspectWidget(Dock):
         """Show what a readout brought."""
         self._patience.stop()
         self._reading = False
-        self._fill(table)
+        self.model.show(table)
         self.refresh()
 
     def _refuse(self, error: Exception) -> None:
@@ -190,22 +142,30 @@ class InspectWidget(Dock):
         self._refusal = self.refused(error)
         self._ended(pd.DataFrame())
 
-    def _fill(self, table: pd.DataFrame) -> None:
-        """Show another table; the row that is selected stays so, and what is scrolled to stays in view."""
-        bars = [bar for bar in (self.view.verticalScrollBar(), self.view.horizontalScrollBar()) if bar is not None]
-        places = [bar.value() for bar in bars]
-        before = self._key(self.view.currentIndex())
-        self.model.show(table)
+    def _remember(self) -> None:
+        """The table is about to change: note its selected row and its place."""
+        index = self.view.currentIndex()
+        line = index.row() if index.isValid() else None
+        self._selected = None if line is None else (self.model.label(line), self.model.plane(line))
+        self._place = [bar.value() for bar in self._bars()]
+
+    def _recall(self) -> None:
+        """The table has changed: the row that was selected is so again, and what was in view stays there."""
+        before = self._selected
         self._show_selected()
-        if before is not None and not self.view.currentIndex().isValid():
-            self._select([line for line in range(len(table)) if self.model.key(line) == before])
-        if self._key(self.view.currentIndex()) == before:
-            for bar, place in zip(bars, places, strict=True):
+        if not self.view.currentIndex().isValid() and before is not None:
+            self._select(self.model.line_of(*before))
+        index = self.view.currentIndex()
+        if index.isValid() and (self.model.label(index.row()), self.model.plane(index.row())) == before:
+            for bar, place in zip(self._bars(), self._place, strict=True):
                 bar.setValue(place)
 
-    def _build_view(self) -> QTableView:
-        view = QTableView()
-        view.setModel(self.proxy)
+    def _bars(self) -> list[QScrollBar]:
+        bars = self.view.verticalScrollBar(), self.view.horizontalScrollBar()
+        return [bar for bar in bars if bar is not None]
+
+    def _prepare(self, view: QTableView) -> None:
+        view.setModel(self.model)
         view.setMinimumHeight(60)
         view.setSortingEnabled(True)
         view.sortByColumn(0, Qt.SortOrder.AscendingOrder)
@@ -214,12 +174,12 @@ class InspectWidget(Dock):
         view.setToolTip("Click on a row to select and centre its label; click on a title to sort.")
         header, side = view.horizontalHeader(), view.verticalHeader()
         if header is not None and side is not None:
+            header.setResizeContentsPrecision(ROWS_MEASURED)
             header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
             side.hide()
         selection = view.selectionModel()
         if selection is not None:
             selection.currentRowChanged.connect(self._on_row)
-        return view
 
     def _is_labels(self, layer: object) -> bool:
         return isinstance(layer, Labels) and not self.session.is_helper(layer)
@@ -230,7 +190,7 @@ class InspectWidget(Dock):
         if layer is not self._watched:
             self._unwatch()
             self._watched = layer
-            self._fill(pd.DataFrame())
+            self.model.show(pd.DataFrame())
             if layer is not None:
                 for name in ("set_data", "paint", "labels_update"):
                     getattr(layer.events, name).connect(self._on_change)
@@ -252,11 +212,8 @@ class InspectWidget(Dock):
         """A row was clicked: select its label and centre it."""
         if self._linking or not current.isValid() or self._watched is None:
             return
-        line = self.proxy.mapToSource(current).row()
-        table = self.model.table
-        plane = int(table["slice"].iloc[line]) if "slice" in table.columns else None
+        layer, label, plane = self._watched, self.model.label(current.row()), self.model.plane(current.row())
         self._linking = True
-        layer, label = self._watched, self.model.label(line)
         try:
             self.attempt(lambda: self.session.show_label(layer, label, plane))
         finally:
@@ -266,30 +223,13 @@ class InspectWidget(Dock):
         """A label was picked in the layer: select its row."""
         if self._linking or self._watched is None or not len(self.model.table):
             return
-        table = self.model.table
-        at = np.flatnonzero(table.index.to_numpy() == self._watched.selected_label)
-        if "slice" in table.columns:
-            here = at[table["slice"].to_numpy()[at] == self.session.shown_slice(self._watched)]
-            at = here if here.size else at
-        self._select(at.tolist())
+        self._select(self.model.line_of(self._watched.selected_label, self.session.shown_slice(self._watched)))
 
-    def _select(self, lines: list[int]) -> None:
-        """Select the first of these lines of the table, as if nobody had clicked on it."""
-        if lines:
+    def _select(self, line: int | None) -> None:
+        """Select a line of the table, as if nobody had clicked on it."""
+        if line is not None:
             self._linking = True
             try:
-                self.view.selectRow(self.proxy.mapFromSource(self.model.index(lines[0], 0)).row())
+                self.view.selectRow(line)
             finally:
                 self._linking = False
-
-    def _key(self, index: QModelIndex) -> tuple[int, int] | None:
-        """Return what a row of the view stands for, None for none."""
-        return self.model.key(self.proxy.mapToSource(index).row()) if index.isValid() else None
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (float, np.floating)):
-        return "" if np.isnan(value) else plain_number(float(value))
-    return str(value)
