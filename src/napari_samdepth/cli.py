@@ -103,7 +103,7 @@ def _add_segment(commands: Any) -> None:
     )  # fmt: skip
     segment.add_argument("--box", type=_box, metavar="ROW_MIN,COL_MIN,ROW_MAX,COL_MAX", help="a box in pixels")
     segment.add_argument("--out", type=to_tiff, required=True, help="the labels TIFF to write")
-    _add_model(segment, "a catalog name or a SAM checkpoint")
+    _add_model(segment, "a catalog name, a SAM checkpoint or a folder with SAM 2")
     add_precision(segment)
     segment.set_defaults(run=_segment)
 

@@ -40,7 +40,9 @@ def add_many(commands: Any, picture: Picture) -> None:
         command.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
         command.add_argument("--out", type=to_tiff, required=True, help="the labels TIFF to write")
         command.add_argument("--table", type=to_file, help="a CSV to write with what is known of each label")
-        command.add_argument("--model", default="builtin", help="a catalog name or a SAM checkpoint (builtin)")
+        command.add_argument(
+            "--model", default="builtin", help="a catalog name, a SAM file or a folder with SAM 2 (builtin)"
+        )
         command.add_argument("--device", help="cpu, cuda or mps; the fastest there is if not given")
         add_precision(command)
 

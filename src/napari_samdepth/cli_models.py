@@ -78,11 +78,11 @@ def _list(options: argparse.Namespace) -> int:
         status = entry_status(entry)
         place = "ships with it" if entry.ships else "here" if status.present else f"{entry.size / 1e6:,.0f} MB"
         speed = _speed(settings, entry.task, entry.name)
-        print(f"{entry.name:<26}{entry.task:<9}{place:<15}{speed:<22}{entry.licence:<14}{entry.good_for}")
+        print(f"{entry.name:<26}{entry.task:<9}{place:<15}{speed:<22}{entry.licence:<39}{entry.good_for}")
     for own in settings.own:
         path = Path(own.path)
         place, speed = "here" if path.exists() else "missing", _speed(settings, own.task, own.path)
-        print(f"{path.name:<26}{own.task:<9}{place:<15}{speed:<22}{'your own':<14}{own.path}")
+        print(f"{path.name:<26}{own.task:<9}{place:<15}{speed:<22}{'your own':<39}{own.path}")
     return 0
 
 

@@ -55,3 +55,16 @@ def test_a_lasso_too_small_to_be_kept_leaves_all_as_it_was(bench: Bench) -> None
     bench.settle()
     assert boxes.nshapes == 1
     assert boxes.data[0][:, 1].min() > 70
+
+
+def test_selecting_the_boxes_is_enough_to_drag_one(bench: Bench) -> None:
+    bench.viewer.add_image(data.coins(), name="coins")
+    bench.settle()
+    bench.segment.start_button.click()
+    bench.until(lambda: bench.session.state.phase == "ready")
+    boxes = bench.viewer.layers["SAM boxes"]
+    bench.viewer.layers.selection.active = boxes
+    bench.drag((30, 20), (75, 72))
+    bench.settle()
+    assert boxes.nshapes == 1
+    assert bench.session.state.scores

@@ -42,6 +42,7 @@ def test_words_become_labels_with_names(bench: Bench) -> None:
     bench.settle()
     boxes = viewer.layers["SAM boxes"]
     many = boxes.nshapes
+    assert boxes.mode == "select"
     assert words.choice.isVisible()
     assert words.count.text().startswith(f"{many} boxes")
     before = bench.canvas().copy()

@@ -188,10 +188,11 @@ def _make_room(entry: ModelEntry, place: Path) -> None:
 
 
 def _fetch_folder(entry: ModelEntry, place: Path, tell: Report) -> None:
-    """Fetch a hub model file by file, the largest last, and record the checksums."""
+    """Fetch a hub model file by file and record the checksums; what must be there comes first, the largest last."""
     endpoint = os.environ.get(ENDPOINT_VARIABLE) or HUB
     record: dict[str, str] = {}
-    for file in (*entry.optional_files, *entry.files):
+    # without a network the file to complain of is one that is needed
+    for file in (*entry.files[:1], *entry.optional_files, *entry.files[1:]):
         target = place / file
         if not target.is_file():
             try:

@@ -32,6 +32,7 @@ class BoxLayer:
             text={"string": "{text}", "color": COLOUR, "size": 9, "anchor": "upper_left"},
             **placement(image),
         )
+        self.layer.mode = "add_rectangle"  # whoever selects it wants to drag a box
 
     def read(self) -> tuple[tuple[NDArray[np.float64], ...], tuple[FoundBox, ...]]:
         """Return the boxes that are prompts (each (4, ndim) corners), and those that words found."""
@@ -48,6 +49,8 @@ class BoxLayer:
     def write(self, prompts: tuple[NDArray[np.float64], ...], found: tuple[FoundBox, ...]) -> None:
         """Make the layer hold these and nothing else."""
         layer = self.layer
+        if found and not (layer.features["number"] != NO_NUMBER).any():
+            layer.mode = "select"  # what words found is there to be looked through, moved and deleted
         if layer.nshapes:
             layer.selected_data = set(range(layer.nshapes))
             layer.remove_selected()
