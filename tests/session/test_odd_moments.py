@@ -330,6 +330,45 @@ def test_a_word_about_another_look_goes_once_it_is_encoded(
     assert started.state.message == ""
 
 
+def test_a_mask_on_offer_is_made_anew_when_the_image_looks_different(
+    started: AnnotationSession, viewer_model: ViewerModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, segmenter = started.image, started._annotator.encoding._segmenters["builtin"]
+    assert image is not None
+    click(started, viewer_model, *COIN)
+    encoded: list[NDArray[np.uint8]] = []
+    encode = type(segmenter).encode
+
+    def counted(self: Any, rgb: NDArray[np.uint8], *args: Any) -> object:
+        encoded.append(rgb)
+        return encode(self, rgb, *args)
+
+    monkeypatch.setattr(type(segmenter), "encode", counted)
+    for high in range(250, 200, -5):
+        image.contrast_limits = (0, high)
+    assert not started.state.scores, "the mask of another look is void"
+    assert started.wait(WAIT)
+    assert len(encoded) == 1, "while a slider moves nothing is encoded"
+    assert started.state.scores
+    assert preview(viewer_model)[52, 49]
+    assert len(viewer_model.layers["SAM prompts"].data) == 1
+    assert started.accept() == 1
+    image.gamma = 0.8
+    assert started.wait(WAIT)
+    assert len(encoded) == 1, "without a mask on offer nobody waits for it"
+
+
+def test_a_start_goes_on_when_the_image_looks_different_meanwhile(
+    session: AnnotationSession, image: Image, viewer_model: ViewerModel
+) -> None:
+    session.start(image)
+    viewer_model.layers["SAM prompts"].add(list(COIN))
+    image.contrast_limits = (0, 200)
+    assert session.wait(WAIT)
+    assert session.state.phase == "ready"
+    assert session.state.scores
+
+
 def test_a_view_in_3d_is_called_by_its_name(
     session: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
 ) -> None:

@@ -291,7 +291,8 @@ class Annotator:
         if not self.masks.replay(commit, backwards):
             self._state.say("That label was changed or removed since, so its pixels stay as they are.", problem=True)
 
-    def _encode(self) -> None:
+    def _encode(self, patience: float = 0.0) -> None:
+        """Encode the shown slice when `patience` seconds have passed without another request."""
         if self.image is None:
             return
         try:
@@ -300,7 +301,7 @@ class Annotator:
             self.fail(error)
             return
         self._state.say("")
-        self.encoding.request(self.image, source, self.encoding.variant, self._decode)
+        self.encoding.request(self.image, source, self.encoding.variant, self._decode, patience)
 
     def _attempt(self, action: Callable[[], Any]) -> None:
         """Do something outside of a dock, where nobody else would show a refusal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,14 +68,37 @@ class Encoding:
             return ()
         return self._wanted.slice_key if self._wanted is not None else ()
 
-    def request(self, image: Image, source: PlaneSource, variant: Variant, done: Callable[[], None]) -> None:
-        """Encode a plane on the lane and make it `current`; a newer request makes this one void."""
+    def request(
+        self,
+        image: Image,
+        source: PlaneSource,
+        variant: Variant,
+        done: Callable[[], None],
+        patience: float = 0.0,
+    ) -> None:
+        """Encode a plane on the lane and make it `current`; a newer request makes this one void.
+
+        Parameters
+        ----------
+        image, source
+            The image, and its plane.
+        variant
+            The model, and its precision.
+        done
+            Called when the plane is encoded.
+        patience
+            Seconds to wait for a newer request before anything is computed.
+        """
         self.current, self._wanted, self.variant = None, source.shown, variant
         self._lane.cancel("everything", "words")
         self._state.phase = "busy"
         self._state.task, self._state.progress = f"loading {short_name(variant.model)}", 0.0
 
         def work(report: Report) -> Encoded:
+            end = time.monotonic() + patience
+            while time.monotonic() < end:
+                report(0.0, "encoding")
+                time.sleep(0.02)
             segmenter = self._segmenter(variant, report)
             report(0.0, f"encoding on {segmenter.device}")
             plane = source.render()
@@ -94,6 +118,11 @@ class Encoding:
         """Forget the current plane and any request under way."""
         self._lane.cancel("embed", "everything", "words")
         self.current = self._wanted = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a plane is being encoded."""
+        return self._lane.busy("embed")
 
     @property
     def instant(self) -> bool:

@@ -71,6 +71,11 @@ class Offer:
         """The slice that is encoded, () if none."""
         return self._encoding.current.shown.slice_key if self._encoding.current else ()
 
+    @property
+    def awaited(self) -> bool:
+        """Whether masks are on offer or being decoded."""
+        return self.moment.candidates is not None or self._lane.busy("decode")
+
     def open(self, prompts: PromptLayers) -> None:
         """Begin with new prompt layers; only what wrote labels can be undone across them."""
         self.history.keep_commits(Moment(EMPTY))

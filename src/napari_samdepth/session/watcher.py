@@ -16,6 +16,8 @@ from napari_samdepth.session.state import SessionState
 
 DIMS = ("current_step", "order", "ndisplay")
 LOOK = ("data", "contrast_limits", "gamma")
+PATIENCE = 0.3
+"""Seconds without a change after which a look counts as chosen: sliders give many on their way."""
 PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
 
 
@@ -28,7 +30,7 @@ class Watcher:
         state: SessionState,
         encoding: Encoding,
         offer: Offer,
-        encode: Callable[[], None],
+        encode: Callable[[float], None],
         finish: Callable[[], None],
     ) -> None:
         """The session's parts, and two things to do.
@@ -38,7 +40,7 @@ class Watcher:
         viewer, state, encoding, offer
             The session's parts.
         encode
-            Encodes the shown slice.
+            Encodes the shown slice when that many seconds have passed without another request.
         finish
             Ends the annotation.
         """
@@ -82,18 +84,23 @@ class Watcher:
             return
         self._forget_plane(editing=0)
         if self._encoding.instant:
-            self._encode()
+            self._encode(0.0)
         else:
             self._state.say("Another slice is shown; it is encoded at the first click.")
 
     def _on_look_changed(self, _event: Any = None) -> None:
+        """What was encoded is void; where a mask is on offer, or about to be, it is made anew for the new look."""
         image, prompts = self._image, self._offer.prompts
         if image is not None and prompts is not None and prompts.preview.data.shape != spatial_shape(image):
             self._finish()
             self._state.say(f"“{image.name}” holds data of another size now; press Start to click on them.")
             return
+        awaited = self._offer.awaited or self._encoding.under_way
         self._forget_plane(self._offer.moment.editing)
-        self._state.say("The image looks different now; it is encoded anew at the next click.")
+        if awaited:
+            self._encode(PATIENCE)
+        else:
+            self._state.say("The image looks different now; it is encoded anew at the next click.")
 
     def _on_place_changed(self, event: Any) -> None:
         """The image was moved: our own helper layers follow it."""
