@@ -393,6 +393,45 @@ def test_of_a_tilted_stack_the_slice_that_napari_shows_is_read(viewer_model: Vie
         assert np.array_equal(read_plane(image, viewer_model).render().rgb[..., 0], stack[at])
 
 
+def test_a_click_on_a_tilted_stack_that_lands_in_another_slice_is_said(
+    session: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
+) -> None:
+    tilted = np.eye(4)
+    tilted[0, 1] = 0.02
+    image = viewer_model.add_image(np.stack([coins] * 8), name="stack", affine=tilted)
+    viewer_model.dims.set_point(0, 4)
+    session.start(image)
+    points, state = viewer_model.layers["SAM prompts"], session.state
+    points.add(points.world_to_data((4, 120, 50)))
+    assert session.wait(WAIT)
+    assert "stack” is tilted" in state.message
+    assert state.problem
+    assert not state.scores
+    points.add(points.world_to_data((4, 15, 49)))
+    assert session.wait(WAIT)
+    assert state.message == ""
+    assert state.scores
+    boxes = viewer_model.layers["SAM boxes"]
+    corners = [(4, 100, 40), (4, 100, 80), (4, 140, 80), (4, 140, 40)]
+    boxes.add_rectangles(np.array([boxes.world_to_data(at) for at in corners]))
+    assert session.wait(WAIT)
+    assert "tilted" in state.message
+
+
+def test_a_point_added_in_another_slice_of_a_plain_stack_waits_there_without_a_word(
+    session: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
+) -> None:
+    image = viewer_model.add_image(np.stack([coins] * 2), name="stack", scale=(2, 1, 1))
+    viewer_model.dims.set_point(0, 0)
+    session.start(image)
+    viewer_model.layers["SAM prompts"].add([1, *COIN])
+    assert session.wait(WAIT)
+    assert session.state.message == ""
+    viewer_model.dims.set_point(0, 2)
+    assert session.wait(WAIT)
+    assert session.state.scores
+
+
 def test_images_too_large_or_from_elsewhere_are_one_sentence_and_change_nothing(
     started: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
 ) -> None:

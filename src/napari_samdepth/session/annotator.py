@@ -38,6 +38,7 @@ class Annotator:
         self.proposals = Proposals(lane, state, self.encoding, self._offer, self._decode)
         self._watcher = Watcher(viewer, state, self.encoding, self._offer, self._encode, self._on_resized)
         self.image: Image | None = None
+        self._missed = ""
         self.resized: Callable[[], object] = lambda: None
         """Called when the image holds data of another size."""
 
@@ -246,6 +247,10 @@ class Annotator:
         self._offer.push(after)
         self._offer.moment = after
         self._decode()
+        missed = prompts.missed(new, before.prompts)
+        if missed or self._state.message == self._missed:
+            self._state.say(missed, problem=bool(missed))
+        self._missed = missed
 
     def _decode(self) -> None:
         """Have masks offered for the present prompts, after encoding the shown slice where that is not done yet."""

@@ -134,6 +134,15 @@ def shown_plane(layer: Image | Labels, dims: Dims, max_side: int | None = None) 
     )
 
 
+def tilted(layer: Layer, dims: Dims) -> bool:
+    """Whether a layer is sheared or turned out of the shown plane, so that the plane cuts through several slices."""
+    plane = [axis - dims.ndim for axis in dims.displayed]
+    world = np.zeros((3, dims.ndim))
+    world[[1, 2], plane] = 1
+    data = np.array([layer.world_to_data(point) for point in world], dtype=np.float64)
+    return not np.allclose(np.delete(data - data[0], plane, axis=1), 0, atol=1e-9)
+
+
 def points_to_plane(
     points: NDArray[np.float64], layer: Layer, target: Layer, shown: Shown, dims: Dims
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

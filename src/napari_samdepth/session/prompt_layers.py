@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.session.box_layer import BoxLayer
-from napari_samdepth.session.geometry import Shown, points_to_plane
+from napari_samdepth.session.geometry import LayerError, Shown, points_to_plane, shown_plane, tilted
 from napari_samdepth.session.history import PromptState
 from napari_samdepth.session.layers import new_preview, placement, spatial_shape
 
@@ -141,6 +141,23 @@ class PromptLayers:
         if not inside.any() and box is None and feed is None:
             return None
         return Prompts(points[inside], state.labels[inside], box, feed)
+
+    def missed(self, new: PromptState, before: PromptState) -> str:
+        """Return one sentence where what came with `new` lies in another slice of a tilted image, "" otherwise."""
+        try:
+            shown = shown_plane(self.image, self._viewer.dims)
+        except LayerError:
+            return ""
+        points = new.points[len(before.points) :]
+        boxes = [box for box in new.boxes if not any(np.array_equal(box, other) for other in before.boxes)]
+        _, inside = self._in_plane(points, self.points, shown)
+        there = inside.all() and all(self.box_in_plane(box, shown) is not None for box in boxes)
+        if there or not tilted(self.image, self._viewer.dims):
+            return ""
+        return (
+            f"“{self.image.name}” is tilted, and this {'box' if boxes else 'click'} lies in another slice than the one "
+            "shown; take the layer's rotation or shear away to click anywhere."
+        )
 
     def box_in_plane(self, corners: NDArray[np.float64], shown: Shown) -> tuple[float, float, float, float] | None:
         """Return a box of the box layer as (row_min, col_min, row_max, col_max) in plane pixels of the image.
