@@ -166,6 +166,18 @@ def test_another_layer_is_not_shown_with_the_rows_of_the_one_before(inspect: Ins
     until(lambda: len(inspect.model.table) == 4)
 
 
+def test_depth_added_to_another_slice_comes_into_the_table(inspect: InspectWidget) -> None:
+    inspect.viewer.add_image(np.random.default_rng(0).integers(0, 255, (2, 64, 64), dtype=np.uint8), name="stack")
+    labels = np.zeros((2, 64, 64), dtype=np.int32)
+    labels[:, 10:30, 10:30] = 1
+    inspect.viewer.add_labels(labels)
+    for at in (0, 1):
+        inspect.viewer.dims.set_current_step(0, at)
+        until(lambda: not inspect._soon.isActive())
+        inspect.session.add_depth(image_layer=inspect.viewer.layers["stack"])
+        until(lambda rows=at + 1: len(inspect.model.table) == rows)  # type: ignore[misc]
+
+
 def test_what_is_wrong_is_said_above_the_table(inspect: InspectWidget) -> None:
     add(inspect, squares(64, 16))
     inspect.show()

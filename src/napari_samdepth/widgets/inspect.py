@@ -57,7 +57,7 @@ class InspectWidget(Dock):
         for name in ("inserted", "removed"):
             getattr(self.viewer.layers.events, name).connect(self._watch)
         self.viewer.dims.events.current_step.connect(self._on_change)
-        self._depth_shown = ""
+        self._depth: object = None
         self._watch()
         self.refresh()
 
@@ -102,8 +102,9 @@ class InspectWidget(Dock):
         enable(self.read_button, missing)
         self.read_button.setText("Reading…" if self._reading else "Read out")
         enable(self.save_button, "" if len(self.model.table) else "There is nothing to save yet.")
-        if state.depth_text + state.depth_layer != self._depth_shown:
-            self._depth_shown = state.depth_text + state.depth_layer
+        # another one whenever a layer is filled anew, too
+        if self.session.depths.active is not self._depth:
+            self._depth = self.session.depths.active
             self._soon.start()
 
     def release(self) -> None:
