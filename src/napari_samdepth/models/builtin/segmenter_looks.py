@@ -43,8 +43,8 @@ class Foveation:
     least: int = 40
     span: float = 2.5
     enough: float = 0.7
-    looks: int = 3
-    sure: float = 0.7
+    looks: int = 4
+    sure: float = 0.8
     wide: float = 0.7
     trust: float = 0.05
 
