@@ -66,11 +66,17 @@ def test_what_the_user_sees_counts(
     session.start(image)
     click(session, viewer_model, *COIN)
     assert np.array_equal(preview(viewer_model), plain)
+    image.contrast_limits = (3000, 3000 + 255 * 10)
+    assert session.state.phase == "busy", "the mask on offer is made anew for the new look"
+    assert session.wait(WAIT)
+    assert session.state.phase == "ready"
+    assert preview(viewer_model).any()
+    assert not np.array_equal(preview(viewer_model), plain)
+    session.clear()
     image.contrast_limits = (60000, 65000)
-    assert session.state.phase == "idle"
+    assert session.state.phase == "idle", "nothing waits for an answer"
     click(session, viewer_model, 60, 60)
     assert session.state.phase == "ready"
-    assert not np.array_equal(preview(viewer_model), plain)
 
 
 def test_a_stack_is_annotated_slice_by_slice(
