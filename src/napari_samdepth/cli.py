@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_samdepth.cli_many import add_many
-from napari_samdepth.cli_models import Parser, add_models, add_precision, progress, to_file, to_tiff
+from napari_samdepth.cli_models import (
+    Parser,
+    add_device,
+    add_model,
+    add_models,
+    progress,
+    segmenter_of,
+    to_file,
+    to_tiff,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +99,7 @@ def _add_demo(commands: Any) -> None:
     demo = commands.add_parser("demo", help="run everything on two sample pictures with the built-in models")
     demo.add_argument("--out", type=Path, default=Path("demo-output"), help="folder for the files (demo-output)")
     demo.add_argument("--no-show", action="store_true", help="do not open napari afterwards")
-    _add_device(demo)
+    add_device(demo)
     demo.set_defaults(run=_demo)
 
 
@@ -103,8 +112,7 @@ def _add_segment(commands: Any) -> None:
     )  # fmt: skip
     segment.add_argument("--box", type=_box, metavar="ROW_MIN,COL_MIN,ROW_MAX,COL_MAX", help="a box in pixels")
     segment.add_argument("--out", type=to_tiff, required=True, help="the labels TIFF to write")
-    _add_model(segment, "a catalog name, a SAM checkpoint or a folder with SAM 2")
-    add_precision(segment)
+    add_model(segment, "a catalog name, a SAM checkpoint or a folder with SAM 2")
     segment.set_defaults(run=_segment)
 
 
@@ -112,8 +120,7 @@ def _add_depth(commands: Any) -> None:
     depth = commands.add_parser("depth", help="estimate depth: a float32 TIFF")
     depth.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
     depth.add_argument("--out", type=to_tiff, required=True, help="the depth TIFF to write")
-    _add_model(depth, "a catalog name or a folder in transformers' format")
-    add_precision(depth)
+    add_model(depth, "a catalog name or a folder in transformers' format")
     depth.set_defaults(run=_depth)
 
 
@@ -125,15 +132,6 @@ def _add_readout(commands: Any) -> None:
     readout.add_argument("--unit", help="their unit")
     readout.add_argument("--out", type=to_file, help="the CSV to write (printed if not given)")
     readout.set_defaults(run=_readout)
-
-
-def _add_model(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--model", default="builtin", help=f"{what} (builtin)")
-    _add_device(parser)
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help="cpu, cuda or mps; the fastest there is if not given")
 
 
 def _numbers(text: str, count: int, shape: str) -> list[float]:
@@ -178,7 +176,6 @@ def _segment(options: argparse.Namespace) -> int:
 
     from napari_samdepth.core.labelling import write_mask
     from napari_samdepth.core.prompts import Prompts
-    from napari_samdepth.models.loading import load_segmenter
     from napari_samdepth.storage.export import write_labels
 
     if not options.point and options.box is None:
@@ -187,7 +184,7 @@ def _segment(options: argparse.Namespace) -> int:
     prompts = Prompts(points, [sign for *_, sign in options.point], options.box)
     rgb = _picture(options.image)
     _inside(options.point, rgb.shape)
-    segmenter = load_segmenter(options.model, options.device, progress(), download=False, precision=options.precision)
+    segmenter = segmenter_of(options)
     answer = segmenter.decode(segmenter.encode(rgb), prompts)
     labels = np.zeros(rgb.shape[:2], dtype=np.uint8)
     change = write_mask(labels, answer.patch(), 1)

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_samdepth.cli_models import add_precision, progress, to_file, to_tiff
+from napari_samdepth.cli_models import add_model, progress, segmenter_of, to_file, to_tiff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +40,7 @@ def add_many(commands: Any, picture: Picture) -> None:
         command.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
         command.add_argument("--out", type=to_tiff, required=True, help="the labels TIFF to write")
         command.add_argument("--table", type=to_file, help="a CSV to write with what is known of each label")
-        command.add_argument(
-            "--model", default="builtin", help="a catalog name, a SAM file or a folder with SAM 2 (builtin)"
-        )
-        command.add_argument("--device", help="cpu, cuda or mps; the fastest there is if not given")
-        add_precision(command)
+        add_model(command, "a catalog name, a SAM checkpoint or a folder with SAM 2")
 
 
 def _natural(text: str) -> int:
@@ -74,10 +70,9 @@ def _everything(options: argparse.Namespace) -> int:
     import pandas as pd
 
     from napari_samdepth.models.everything import segment_everything, usual_search
-    from napari_samdepth.models.loading import load_segmenter
 
     rgb = options.picture(options.image)
-    segmenter = load_segmenter(options.model, options.device, progress(), download=False, precision=options.precision)
+    segmenter = segmenter_of(options)
     said = {name: getattr(options, name) for name in SEARCHED if getattr(options, name) is not None}
     search = replace(usual_search(segmenter.name), **said)
     picture = rgb if search.crop_n_layers else None
@@ -93,7 +88,7 @@ def _words(options: argparse.Namespace) -> int:
     import pandas as pd
 
     from napari_samdepth.core.detections import painted
-    from napari_samdepth.models.loading import load_segmenter, load_text_detector
+    from napari_samdepth.models.loading import load_text_detector
     from napari_samdepth.models.text import find_text, segment_boxes
 
     rgb = options.picture(options.image)
@@ -104,9 +99,7 @@ def _words(options: argparse.Namespace) -> int:
     if found.patches is not None:
         patches, iou = list(found.patches), [float("nan")] * len(found)
     else:
-        segmenter = load_segmenter(
-            options.model, options.device, progress(), download=False, precision=options.precision
-        )
+        segmenter = segmenter_of(options)
         masks = segment_boxes(segmenter, segmenter.encode(rgb), found.boxes - 0.5, progress())
         patches, iou = [patch for patch, _ in masks], [score for _, score in masks]
     labels = painted(patches, found.image_shape)

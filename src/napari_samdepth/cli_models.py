@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
+    from napari_samdepth.models.protocols import Segmenter
     from napari_samdepth.storage.settings import Settings
 
 
@@ -19,12 +20,26 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message.rstrip('.')}; see {self.prog} --help.\n")
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--precision`` to a command that runs a model."""
+def add_model(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options that choose a model, where it runs and how exactly; `what` says what may be given."""
+    parser.add_argument("--model", default="builtin", help=f"{what} (builtin)")
+    add_device(parser)
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32",
         help="bfloat16 is faster and coarser, and only used where the processor gains by it (float32)",
     )  # fmt: skip
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--device``."""
+    parser.add_argument("--device", help="cpu, cuda or mps; the fastest there is if not given")
+
+
+def segmenter_of(options: argparse.Namespace) -> Segmenter:
+    """Load the segmenter that the options of `add_model` choose; nothing is downloaded. Raises ModelError."""
+    from napari_samdepth.models.loading import load_segmenter
+
+    return load_segmenter(options.model, options.device, progress(), download=False, precision=options.precision)
 
 
 def progress() -> Callable[[float, str], None]:

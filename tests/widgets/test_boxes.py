@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import pytest
+from napari.layers import Shapes
 from skimage import data
 
 from .conftest import Bench
 
 
-@pytest.mark.parametrize("mode", ["add_rectangle", "add_ellipse", "add_polygon_lasso", "add_path", "add_line"])
-def test_whatever_is_drawn_is_one_box_and_can_be_undone(bench: Bench, mode: str) -> None:
+def boxes_of_coins(bench: Bench) -> Shapes:
+    """Start on the coins, and return the boxes layer, selected."""
     bench.viewer.add_image(data.coins(), name="coins")
     bench.settle()
     bench.segment.start_button.click()
     bench.until(lambda: bench.session.state.phase == "ready")
     boxes = bench.viewer.layers["SAM boxes"]
     bench.viewer.layers.selection.active = boxes
+    return boxes
+
+
+@pytest.mark.parametrize("mode", ["add_rectangle", "add_ellipse", "add_polygon_lasso", "add_path", "add_line"])
+def test_whatever_is_drawn_is_one_box_and_can_be_undone(bench: Bench, mode: str) -> None:
+    boxes = boxes_of_coins(bench)
     boxes.mode = mode
     for corner in (20, 80):
         bench.drag((30, corner), (75, corner), (75, corner + 26), (30, corner + 52), (75, corner + 52))
@@ -37,12 +44,7 @@ def test_whatever_is_drawn_is_one_box_and_can_be_undone(bench: Bench, mode: str)
 
 
 def test_a_lasso_too_small_to_be_kept_leaves_all_as_it_was(bench: Bench) -> None:
-    bench.viewer.add_image(data.coins(), name="coins")
-    bench.settle()
-    bench.segment.start_button.click()
-    bench.until(lambda: bench.session.state.phase == "ready")
-    boxes = bench.viewer.layers["SAM boxes"]
-    bench.viewer.layers.selection.active = boxes
+    boxes = boxes_of_coins(bench)
     boxes.mode = "add_rectangle"
     bench.drag((30, 20), (75, 72))
     bench.settle()
@@ -58,12 +60,7 @@ def test_a_lasso_too_small_to_be_kept_leaves_all_as_it_was(bench: Bench) -> None
 
 
 def test_selecting_the_boxes_is_enough_to_drag_one(bench: Bench) -> None:
-    bench.viewer.add_image(data.coins(), name="coins")
-    bench.settle()
-    bench.segment.start_button.click()
-    bench.until(lambda: bench.session.state.phase == "ready")
-    boxes = bench.viewer.layers["SAM boxes"]
-    bench.viewer.layers.selection.active = boxes
+    boxes = boxes_of_coins(bench)
     bench.drag((30, 20), (75, 72))
     bench.settle()
     assert boxes.nshapes == 1

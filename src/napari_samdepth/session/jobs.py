@@ -59,6 +59,7 @@ class Lane:
         self._finished: deque[Callable[[], None]] = deque()
         self._progress: Progress | None = None
         self._generation: dict[str, int] = {}
+        self._kinds_aside: set[str] = set()
         self._threads: dict[bool, threading.Thread] = {}
         self._closed = False
         self._was_busy = False
@@ -92,6 +93,8 @@ class Lane:
             if self._closed:
                 return
             job = Job(kind, self._bump(kind), work, done, failed, urgent, aside)
+            if aside:
+                self._kinds_aside.add(kind)
             self._waiting.appendleft(job) if urgent else self._waiting.append(job)
             self._was_busy = self._was_busy or not aside
             if aside not in self._threads:
@@ -104,6 +107,12 @@ class Lane:
         """Make every request of these kinds stale (of all kinds if none is named)."""
         with self._lock:
             for kind in kinds or tuple(self._generation):
+                self._bump(kind)
+
+    def cancel_models(self) -> None:
+        """Make every request stale but those aside."""
+        with self._lock:
+            for kind in self._generation.keys() - self._kinds_aside:
                 self._bump(kind)
 
     def close(self) -> None:

@@ -30,8 +30,6 @@ from napari_samdepth.storage.export import write_table
 _SESSIONS: WeakKeyDictionary[ViewerModel, ref[AnnotationSession]] = WeakKeyDictionary()
 """Both sides are weak: a session holds its viewer and would keep it alive from here; the viewer holds the session."""
 
-MODEL_WORK = ("device", "embed", "decode", "depth", "everything", "words")
-
 
 def session_of(viewer: ViewerModel) -> AnnotationSession:
     """Return the viewer's one AnnotationSession, made on first use and kept as long as the viewer."""
@@ -147,7 +145,7 @@ class AnnotationSession:
 
     def stop(self) -> None:
         """Cancel what is running: loading, encoding, depth, decoding; a readout goes on."""
-        self.lane.cancel(*MODEL_WORK)
+        self.lane.cancel_models()
         encoded = self._annotator.encoding.current is not None
         self.state.task, self.state.phase = "", "ready" if encoded else "idle"
         self.state.say("Cancelled." if encoded else "Cancelled; press Start to encode the image.")

@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from napari_samdepth.core.durations import in_words
 from napari_samdepth.models.machine import hardware, threads
-from napari_samdepth.models.protocols import Report
+from napari_samdepth.models.protocols import LoadedModel, Report
 from napari_samdepth.storage.settings import change_settings, load_settings
 
 logger = logging.getLogger(__name__)
@@ -35,14 +35,6 @@ TWO_CORES = {
 
 MOST_CORES = 8
 """Beyond these, more cores hardly help."""
-
-
-class OnDevice(Protocol):
-    """What knows the torch device that it runs on."""
-
-    @property
-    def device(self) -> str:
-        """Torch device in use."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +68,7 @@ def timed(run: Callable[[Report], T], report: Report) -> tuple[T, float]:
     return result, seconds
 
 
-def measured(task: str, model: str, network: OnDevice, run: Callable[[Report], T], report: Report) -> T:
+def measured(task: str, model: str, network: LoadedModel, run: Callable[[Report], T], report: Report) -> T:
     """Run a network on one image, keep how long it took, and return the result.
 
     A run that had to move to the CPU halfway says nothing of either device, and is not kept. Raises as `timed` does.
