@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_samdepth.models import centred
 from napari_samdepth.models import depth as depth_module
 from napari_samdepth.models.catalog import find
 from napari_samdepth.models.depth import kind_of, load_depth
@@ -205,15 +206,18 @@ def test_out_of_memory_on_a_gpu_goes_on_on_the_cpu(
     assert "mps ran out of memory while estimating depth" in estimator.device_reason
 
 
-def test_bfloat16_keeps_the_order(depth_folder: Callable[[str], Path], picture: Callable[..., np.ndarray]) -> None:
+def test_bfloat16_keeps_the_order(
+    depth_folder: Callable[[str], Path], picture: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from scipy.stats import spearmanr
 
+    monkeypatch.setattr(centred, "LEAST", 1)  # the layers of this network are tiny
     folder = depth_folder("dpt-large")
     exact = load_depth(folder, device="cpu").estimate(picture(64, 64))
     coarse = load_depth(folder, device="cpu", precision="bfloat16").estimate(picture(64, 64))
     assert coarse.values.dtype == np.float32
     assert not np.array_equal(exact.values, coarse.values)
-    assert spearmanr(exact.values.ravel(), coarse.values.ravel()).statistic > 0.99
+    assert spearmanr(exact.values.ravel(), coarse.values.ravel()).statistic > 0.999
     assert coarse.source.endswith("bfloat16")
 
 

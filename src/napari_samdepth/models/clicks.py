@@ -63,14 +63,11 @@ class ClickDecoder:
         A ``MaskDecoder`` of segment_anything, for which `can_decode` holds.
     positions
         (1, C, h, w) dense positions, as ``PromptEncoder.get_dense_pe`` gives them.
-    kind
-        Number format of all that has the image's size; tokens are always float32.
     """
 
-    def __init__(self, decoder: Any, positions: Any, kind: Any) -> None:
+    def __init__(self, decoder: Any, positions: Any) -> None:
         linear = torch_module().nn.functional.linear
         self._decoder = decoder
-        self._kind = kind
         self._grid = (positions.shape[2], positions.shape[3])
         places = positions.flatten(2)[0].T
         layers = list(decoder.transformer.layers)
@@ -83,7 +80,7 @@ class ClickDecoder:
         ]
         first, _, _, second, _ = decoder.output_upscaling
         self._up = [
-            (part.weight.permute(2, 3, 1, 0).reshape(-1, part.in_channels).to(kind), part.bias.repeat(4).to(kind))
+            (part.weight.permute(2, 3, 1, 0).reshape(-1, part.in_channels), part.bias.repeat(4))
             for part in (first, second)
         ]
 
@@ -102,10 +99,10 @@ class ClickDecoder:
         layer = self._decoder.transformer.layers[0]
         look, back = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
         return SharedImage(
-            pixels.to(self._kind),
+            pixels,
             self._columns(linear(pixels, look.k_proj.weight), look) + self._key_places[0],
             self._columns(linear(pixels, back.q_proj.weight), back) + self._query_places[0],
-            _heads(look.v_proj(pixels), look).contiguous().to(self._kind),
+            _heads(look.v_proj(pixels), look).contiguous(),
         )
 
     def __call__(self, shared: SharedImage, sparse: Any, above: float) -> tuple[Any, Any, Any]:
@@ -135,7 +132,7 @@ class ClickDecoder:
         logits = scores.new_empty((len(clicks), 4 * self._grid[0], 4 * self._grid[1]))
         for click in clicks.unique().tolist():
             own = clicks == click
-            logits[own] = self._masks(pixels[click], kernels[click, masks[own]]).to(logits.dtype)
+            logits[own] = self._masks(pixels[click], kernels[click, masks[own]])
         return logits, scores[clicks, masks], clicks
 
     def _transformed(self, shared: SharedImage, prompts: Any) -> tuple[Any, Any]:
@@ -164,17 +161,17 @@ class ClickDecoder:
     def _first_look(self, look: Any, placed: Any, shared: SharedImage) -> Any:
         """Return what tokens (n, T, C) see in the image that no click has changed yet."""
         query = _heads(look.q_proj(placed), look) / math.sqrt(_width(look))
-        share = _of_all(query.to(self._kind), shared.keys).softmax(dim=-1)
-        return look.out_proj((share @ shared.values).float().transpose(1, 2).flatten(2))
+        share = _of_all(query, shared.keys).softmax(dim=-1)
+        return look.out_proj((share @ shared.values).transpose(1, 2).flatten(2))
 
     def _look(self, at: int, look: Any, placed: Any, pixels: Any) -> Any:
         """Return what tokens (n, T, C) see in the image (n, N, C)."""
         torch = torch_module()
         query = _heads(look.q_proj(placed), look) / math.sqrt(_width(look))
-        near = _of_all(query.to(self._kind), self._key_places[at]).flatten(1, 2)
-        folded = (query @ look.k_proj.weight.view(look.num_heads, _width(look), -1)).flatten(1, 2).to(self._kind)
+        near = _of_all(query, self._key_places[at]).flatten(1, 2)
+        folded = (query @ look.k_proj.weight.view(look.num_heads, _width(look), -1)).flatten(1, 2)
         share = torch.baddbmm(near, folded, pixels.mT).softmax(dim=-1)
-        mixed = (share @ pixels).float().view(*query.shape[:3], -1)
+        mixed = (share @ pixels).view(*query.shape[:3], -1)
         heads = mixed @ look.v_proj.weight.view(look.num_heads, _width(look), -1).mT
         heads += look.v_proj.bias.view(look.num_heads, 1, -1)
         return look.out_proj(heads.transpose(1, 2).flatten(2))
@@ -183,16 +180,16 @@ class ClickDecoder:
         """Return the image (n, N, C) after it has looked at the tokens (n, T, C)."""
         torch, back = torch_module(), layer.cross_attn_image_to_token
         key = _heads(back.k_proj(placed), back) / math.sqrt(_width(back))
-        logits = _of_all(key.to(self._kind), shared.queries if at == 0 else self._query_places[at]).flatten(1, 2)
+        logits = _of_all(key, shared.queries if at == 0 else self._query_places[at]).flatten(1, 2)
         if at > 0:
             folded = (key @ back.q_proj.weight.view(back.num_heads, _width(back), -1)).flatten(1, 2)
-            logits = torch.baddbmm(logits, folded.to(self._kind), pixels.mT)
+            logits = torch.baddbmm(logits, folded, pixels.mT)
         share = logits.view(*key.shape[:3], -1).softmax(dim=2).flatten(1, 2)
         out = back.out_proj.weight.view(-1, back.num_heads, _width(back)).permute(1, 2, 0)
         values = _heads(back.v_proj(tokens), back) @ out
         # The shares of a head sum to one: what is added to one head's values is added to the result.
         values[:, 0] += back.out_proj.bias
-        looked = torch.baddbmm(pixels, share.mT, values.flatten(1, 2).to(self._kind))
+        looked = torch.baddbmm(pixels, share.mT, values.flatten(1, 2))
         norm = layer.norm4
         return torch.nn.functional.layer_norm(looked, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
@@ -204,21 +201,20 @@ class ClickDecoder:
         fine = first(functional.layer_norm(fine, norm.weight.shape, norm.weight, norm.bias, norm.eps))
         fine = second(functional.linear(fine, *self._up[1])).view(-1, kernels.shape[-1])
         # Places come in the order row, column, then row and column in their 2 x 2, and again.
-        masks = (kernels.to(self._kind) @ fine.T).view(-1, *self._grid, 2, 2, 2, 2)
+        masks = (kernels @ fine.T).view(-1, *self._grid, 2, 2, 2, 2)
         return masks.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, 4 * self._grid[0], 4 * self._grid[1])
 
     def _columns(self, x: Any, attention: Any) -> Any:
         """Return (heads, d, N) of (N, heads x d)."""
-        return _heads(x, attention).mT.contiguous().to(self._kind)
+        return _heads(x, attention).mT.contiguous()
 
 
 class ManyClicks:
     """A `ClickDecoder` for a SAM, made at first use, that keeps what clicks on one image after another share."""
 
-    def __init__(self, sam: Any, kind: Any = None) -> None:
-        """`kind` is as in `ClickDecoder`, float32 if None."""
+    def __init__(self, sam: Any) -> None:
+        """Decode with the prompt encoder and mask decoder of `sam`."""
         self._sam = sam
-        self._kind = kind or torch_module().float32
         self._decoder: ClickDecoder | None = None
         self._shared: tuple[weakref.ref[Embedding], SharedImage] | None = None
 
@@ -246,7 +242,7 @@ class ManyClicks:
             encoder = self._sam.prompt_encoder
             sparse, dense = encoder(points=clicks, boxes=None, masks=None)
             if self._decoder is None:
-                self._decoder = ClickDecoder(self._sam.mask_decoder, encoder.get_dense_pe(), self._kind)
+                self._decoder = ClickDecoder(self._sam.mask_decoder, encoder.get_dense_pe())
             if self._shared is None or self._shared[0]() is not embedding:
                 self._shared = weakref.ref(embedding), self._decoder.shared(features(), dense[:1])
             return self._decoder(self._shared[1], sparse, threshold)

@@ -7,8 +7,6 @@ catalog or, for a folder of the user's, from its configuration.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.models.catalog import ModelEntry
+from napari_samdepth.models.centred import centre_products
 from napari_samdepth.models.device import Device, Precision, torch_module
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.ondevice import OnDevice
@@ -117,7 +116,7 @@ class TransformersDepth(OnDevice):
     device
         Where to run.
     precision
-        "bfloat16" runs the network in bfloat16; faster where `bfloat16_gains()`, and coarser.
+        "bfloat16" runs its large layers in bfloat16 (`centre_products`); faster where `bfloat16_gains()`, and coarser.
     """
 
     def __init__(
@@ -135,7 +134,10 @@ class TransformersDepth(OnDevice):
         self._processor = processor
         self._kind: DepthKind = kind
         self._unit = unit
-        self._precision: Precision = precision
+        # what convolutions are fastest in, on the CPU by 3 % of a DPT-large
+        self._network.to(memory_format=torch_module().channels_last)
+        if precision == "bfloat16":
+            centre_products(self._network)
 
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
         """Return the depth of an image.
@@ -165,27 +167,6 @@ class TransformersDepth(OnDevice):
         tell(1.0, "depth is ready")
         return DepthMap(values, self._kind, self._unit, self._identity)
 
-    @contextlib.contextmanager
-    def _autocast(self) -> Iterator[None]:
-        """Run the backbone of what is inside in bfloat16, if asked for.
-
-        All that follows it stays in float32: there 8 bits of depth would be steps to see.
-        """
-        if self._precision == "float32":
-            yield
-            return
-        torch = torch_module()
-        kind = self._network.device.type
-        after = list(self._network.children())[1:]
-        with torch.autocast(kind, torch.bfloat16):
-            for part in after:
-                part.forward = _in_float32(part.forward, kind)
-            try:
-                yield
-            finally:
-                for part in after:
-                    del part.forward
-
     def _estimate(self, image: NDArray[np.uint8], tell: Report) -> NDArray[np.float32]:
         from PIL import Image
 
@@ -193,9 +174,8 @@ class TransformersDepth(OnDevice):
         size = image.shape[:2]
         inputs = self._processor(images=Image.fromarray(image), return_tensors="pt")
         inputs = inputs.to(self._network.device)
-        with torch.inference_mode(), telling_blocks(self._network, tell, "estimating depth"), self._autocast():
+        with torch.inference_mode(), telling_blocks(self._network, tell, "estimating depth"):
             outputs = self._network(**inputs)
-        outputs["predicted_depth"] = outputs.predicted_depth.float()
         # the second argument is called target_sizes, or source_sizes by ZoeDepth, which enlarges to it as well
         (result,) = self._processor.post_process_depth_estimation(outputs, [size])
         depth = result["predicted_depth"].reshape(size)
@@ -203,21 +183,3 @@ class TransformersDepth(OnDevice):
             depth = depth.clamp(outputs.predicted_depth.min(), outputs.predicted_depth.max())
         values: NDArray[np.float32] = depth.float().cpu().numpy()
         return values
-
-
-def _in_float32(forward: Any, kind: str) -> Any:
-    """Return `forward`, to be run without autocast and on float32 tensors."""
-    torch = torch_module()
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(kind, enabled=False):
-            return forward(*_floats(args), **{name: _floats(value) for name, value in kwargs.items()})
-
-    return run
-
-
-def _floats(value: Any) -> Any:
-    """Return `value` with every tensor in it, in lists and tuples too, as float32."""
-    if isinstance(value, (list, tuple)):
-        return type(value)(_floats(item) for item in value)
-    return value.float() if hasattr(value, "is_floating_point") and value.is_floating_point() else value

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame
 from napari_samdepth.models.clicks import ManyClicks
-from napari_samdepth.models.device import Device, Precision, torch_module
+from napari_samdepth.models.device import Device, torch_module
 from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.protocols import Embedding
 
@@ -44,10 +44,9 @@ class Sight:
 class PromptedNetwork(OnDevice, ABC):
     """A network with `image_encoder`, `prompt_encoder` and `mask_decoder`, as segment_anything's Sam has them."""
 
-    def __init__(self, sam: Any, name: str, identity: str, device: Device, precision: Precision = "float32") -> None:
-        """Take over `sam` as `OnDevice` does; `precision` is that of many clicks at once."""
+    def __init__(self, sam: Any, name: str, identity: str, device: Device) -> None:
+        """Take over `sam` as `OnDevice` does."""
         super().__init__(sam, name, identity, device)
-        self._precision: Precision = precision
         self._positions: Any = None
         self._many: ManyClicks | None = None
 
@@ -88,7 +87,7 @@ class PromptedNetwork(OnDevice, ABC):
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.intp], Frame]:
         """Decode many single foreground clicks as `point_masks` does, sooner, and keep the masks that promise enough.
 
-        Logits differ from those of `point_masks` in rounding, with ``precision="bfloat16"`` in that of bfloat16.
+        Logits differ from those of `point_masks` in rounding.
 
         Parameters
         ----------
@@ -108,7 +107,7 @@ class PromptedNetwork(OnDevice, ABC):
 
         def run() -> tuple[Any, Any, Any]:
             if self._many is None:
-                self._many = ManyClicks(self._network, getattr(torch_module(), self._precision))
+                self._many = ManyClicks(self._network)
             return self._many.above(embedding, sight.features, self._clicks(sight, points), threshold)
 
         logits, scores, clicks = (part.cpu().numpy() for part in self._with_fallback("decoding", run))

@@ -98,8 +98,8 @@ class SamSegmenter(PromptedNetwork):
         "chunked" computes the image encoder's attention in pieces (see `models.attention`), which is faster, needs far
         less memory and differs from "stock" only in rounding.
     precision
-        "bfloat16" runs the image encoder and the search of whole images in bfloat16; faster where `bfloat16_gains()`,
-        and coarser. A click is decoded in float32 all the same.
+        "bfloat16" runs the image encoder in bfloat16; faster where `bfloat16_gains()`, and coarser. Clicks are decoded
+        in float32 all the same: in bfloat16 one mask in fifty would change sides at a threshold.
     """
 
     def __init__(
@@ -112,7 +112,8 @@ class SamSegmenter(PromptedNetwork):
         attention: Attention = "chunked",
         precision: Precision = "float32",
     ) -> None:
-        super().__init__(sam, name, model if precision == "float32" else f"{model}:{precision}", device, precision)
+        super().__init__(sam, name, model if precision == "float32" else f"{model}:{precision}", device)
+        self._precision: Precision = precision
         self._attention: Attention = attention
 
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
