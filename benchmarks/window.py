@@ -48,7 +48,7 @@ def main() -> int:
     from qtpy.QtWidgets import QApplication
 
     from napari_samdepth.session.session import session_of
-    from napari_samdepth.widgets.parts import Bridge
+    from napari_samdepth.widgets.dock import Bridge
 
     rgb = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), dtype=np.uint8)
     viewer = napari.Viewer()

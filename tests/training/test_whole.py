@@ -1,10 +1,15 @@
-"""The matched F1 score of label images."""
+"""The matched F1 score of label images, and the table of it."""
 
 from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from napari_samdepth.models.builtin.segmenter import load_builtin
+from training.segmenter import whole
 from training.segmenter.whole import Setting, matched_f1
 
 
@@ -39,3 +44,28 @@ def test_a_search_for_sliders_has_low_thresholds_and_the_same_grid() -> None:
     setting = Setting(points_per_side=12, crop_n_layers=2, crop_n_points_downscale_factor=2)
     assert setting.search(0.3).pred_iou_thresh == setting.search(0.3).stability_score_thresh == 0.3
     assert len(setting.search().grid(1)) == 36
+
+
+def test_a_run_that_was_cut_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = [
+        ("a", "fluo", np.zeros((60, 60, 3), np.uint8), _squares((0, 0))),
+        ("b", "colour", np.full((60, 60, 3), 90, np.uint8), _squares((20, 20))),
+    ]
+
+    def pictures(_root: Path, _part: str, but: Container[str] = ()) -> Iterator[object]:
+        cut = not but
+        yield from (entry for entry in pair if entry[0] not in but)
+        if cut:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole, "pictures", pictures)
+    monkeypatch.setattr(whole.baselines, "otsu_watershed", lambda _rgb: _squares((0, 0)))
+    segmenter, keep = load_builtin("cpu"), tmp_path / "scores.jsonl"
+    setting = Setting(points_per_side=2, crop_n_layers=0)
+    with pytest.raises(KeyboardInterrupt):
+        whole.everything_table(segmenter, tmp_path, "test", setting, keep)
+    assert len(keep.read_text().splitlines()) == 2
+    monkeypatch.setattr(whole, "propose", lambda *_args: pytest.fail("measured again"))
+    table = whole.everything_table(segmenter, tmp_path, "test", setting, keep)
+    assert "| all | 2 | 0.000 | 0.500 |" in table
+    assert "| fluo | 1 | 0.000 | 1.000 |" in table

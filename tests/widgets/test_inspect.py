@@ -186,3 +186,18 @@ def test_what_is_wrong_is_said_above_the_table(inspect: InspectWidget) -> None:
     until(inspect.message.isVisible)
     assert "3-D" in inspect.message.text()
     assert inspect.message.geometry().bottom() < inspect.filter.geometry().top()
+
+
+def test_titles_say_what_a_column_holds_and_the_first_ones_fit(inspect: InspectWidget) -> None:
+    add(inspect, squares(200, 50))
+    until(lambda: len(inspect.model.table) > 0)
+    inspect.resize(310, 640)
+    inspect.show()
+    QApplication.processEvents()
+    header = inspect.view.horizontalHeader()
+    assert header is not None
+    role, titles = Qt.ItemDataRole, [inspect.model.headerData(at, Qt.Orientation.Horizontal) for at in range(4)]
+    assert titles == ["label", "nearness", "spread", "in front"]
+    tip = inspect.model.headerData(3, Qt.Orientation.Horizontal, role.ToolTipRole)
+    assert tip == "labels that touch this one and are clearly behind it"
+    assert header.sectionViewportPosition(3) + header.sectionSize(3) <= header.viewport().width()

@@ -49,7 +49,7 @@ BINS = ((0, 10), (10, 16), (16, 24), (24, 40), (40, 10**6))
 
 def nuclei(root: Path, part: str, per_image: int) -> Iterator[tuple[str, Array, list[Array]]]:
     """Kind, picture and up to ``per_image`` seeded objects of each image in a part of the split."""
-    for kind, rgb, labels in whole.pictures(root, part):
+    for _, kind, rgb, labels in whole.pictures(root, part):
         ids = np.random.default_rng(0).permutation(np.unique(labels)[1:])[:per_image]
         yield kind, rgb, [labels == i for i in ids]
 
@@ -234,6 +234,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path, default=Path("docs/images/motorcycle-parts.png"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a machine that is busy")
+    parser.add_argument("--keep", type=Path, help="everything: scores by image, to go on with when a run is cut")
     options = parser.parse_args(arguments)
     if options.what == "baselines":
         print(baseline_table(options.data, options.part, options.per_image, options.walks))
@@ -243,7 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.what == "nuclei":
         print(table(measure(segmenter, nuclei(options.data, options.part, options.per_image)), sizes=True))
     elif options.what == "everything":
-        print(whole.everything_table(segmenter, options.data, options.part, whole.Setting()))
+        print(whole.everything_table(segmenter, options.data, options.part, whole.Setting(), options.keep))
     elif options.what == "bfloat16":
         coarse = load_builtin("cpu", weights=options.weights)
         print(precision_table(segmenter, coarse, options.data, options.part, options.per_image))

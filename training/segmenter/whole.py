@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,20 +63,35 @@ def matched_f1(labels: Array, truth: Array) -> float:
     return 2 * matched / count if count else 1.0
 
 
-def pictures(root: Path, part: str) -> Iterator[tuple[str, Array, Array]]:
-    """Kind, picture and labels of each image in a part of the split."""
+def pictures(root: Path, part: str, but: Container[str] = ()) -> Iterator[tuple[str, str, Array, Array]]:
+    """Name, kind, picture and labels of each image in a part of the split, `but` for some names."""
     kinds = {record["id"]: record["kind"] for record in json.loads((root / "index.json").read_text())}
     for name in read_split()[part]:
-        yield kinds[name], *read_nuclei(root, name)
+        if name not in but:
+            yield name, kinds[name], *read_nuclei(root, name)
 
 
-def everything_table(segmenter: BuiltinSegmenter, root: Path, part: str, setting: Setting) -> str:
-    """Markdown: mean matched F1 over the images, all and by kind, of ours and of Otsu with watershed."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for kind, rgb, truth in pictures(root, part):
+def everything_table(
+    segmenter: BuiltinSegmenter, root: Path, part: str, setting: Setting, keep: Path | None = None
+) -> str:
+    """Markdown: mean matched F1 over the images, all and by kind, of ours and of Otsu with watershed.
+
+    `keep` is a file to which each image's scores are added at once, a line of JSON each; images in it are not measured
+    again, so that a run that was cut goes on where it stopped.
+    """
+    lines = keep.read_text("utf-8").splitlines() if keep is not None and keep.exists() else []
+    scores: dict[str, tuple[str, float, float]] = {name: (kind, *pair) for name, kind, *pair in map(json.loads, lines)}
+    for name, kind, rgb, truth in pictures(root, part, but=scores):
         masks = propose(segmenter, segmenter.encode(rgb), setting.search())
-        pair = matched_f1(setting.labels(masks), truth), matched_f1(baselines.otsu_watershed(rgb), truth)
-        found.setdefault(kind, []).append(pair)
+        scores[name] = (
+            kind, matched_f1(setting.labels(masks), truth), matched_f1(baselines.otsu_watershed(rgb), truth)
+        )  # fmt: skip
+        if keep is not None:
+            with keep.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([name, *scores[name]]) + "\n")
+    found: dict[str, list[tuple[float, float]]] = {}
+    for kind, ours, theirs in scores.values():
+        found.setdefault(kind, []).append((ours, theirs))
     found = {"all": [pair for pairs in found.values() for pair in pairs], **dict(sorted(found.items()))}
     lines = ["| | images | built-in, everything | Otsu + watershed |", "|---|---|---|---|"]
     for name, pairs in found.items():

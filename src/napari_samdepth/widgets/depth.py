@@ -10,8 +10,9 @@ from napari.layers import Image, Layer
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_samdepth.core.depthmap import DepthKind
+from napari_samdepth.widgets.dock import Dock
 from napari_samdepth.widgets.models import ModelPicker, may_use
-from napari_samdepth.widgets.parts import Dock, Fold, Message, ProgressRow, button, enable, form
+from napari_samdepth.widgets.parts import Fold, Message, ProgressRow, button, enable, form
 
 KINDS = {
     "inverse": "inverse (larger is nearer)",

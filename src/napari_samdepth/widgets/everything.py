@@ -6,7 +6,8 @@ from magicgui.widgets import FloatSlider, SpinBox
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from napari_samdepth.session.session import AnnotationSession
-from napari_samdepth.widgets.parts import Dock, Fold, button, enable, form, row
+from napari_samdepth.widgets.dock import Dock
+from napari_samdepth.widgets.parts import Fold, button, enable, form, row
 
 
 class EverythingFold(Fold):

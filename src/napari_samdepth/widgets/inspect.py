@@ -10,7 +10,8 @@ from napari.layers import Labels
 from qtpy.QtCore import QModelIndex, Qt, QTimer
 from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QHeaderView, QLabel, QLineEdit, QScrollBar, QTableView
 
-from napari_samdepth.widgets.parts import Dock, Message, button, enable, form, row
+from napari_samdepth.widgets.dock import Dock
+from napari_samdepth.widgets.parts import Message, button, enable, form, row
 from napari_samdepth.widgets.table import TableModel
 
 REFRESH_MS = 300

@@ -11,7 +11,8 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QLabel, QMessageBox, QSizePolicy, QWidget
 
 from napari_samdepth.session.choices import FOLDERS, Variant, forget_own, model_choices, remember_own
-from napari_samdepth.widgets.parts import Dock, button
+from napari_samdepth.widgets.dock import Dock
+from napari_samdepth.widgets.parts import button
 
 if TYPE_CHECKING:
     from napari_samdepth.session.choices import ModelChoice
@@ -20,7 +21,8 @@ Task = Literal["segment", "depth", "text"]
 OWN = "Own checkpoint…"
 COARSER_TIP = (
     "Multiply in bfloat16 where this processor or GPU gains by it: looking at the image takes about two thirds of the "
-    "time, and outlines may differ by a pixel here and there. Elsewhere nothing changes."
+    "time; outlines may differ by a pixel here and there, depths by a hundredth of their range. Elsewhere nothing is "
+    "changed."
 )
 OWN_TIP = "A model of your own from a file or folder; it stays in this list."
 

@@ -8,10 +8,10 @@ from napari.components import ViewerModel
 from napari.layers import Labels, Points
 from qtpy.QtWidgets import QButtonGroup, QFrame, QLabel, QPushButton, QRadioButton, QVBoxLayout, QWidget
 
+from napari_samdepth.widgets.dock import Dock
 from napari_samdepth.widgets.everything import EverythingFold
 from napari_samdepth.widgets.models import ModelPicker, may_use
 from napari_samdepth.widgets.parts import (
-    Dock,
     Message,
     ProgressRow,
     button,

@@ -9,10 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 
+from napari_samdepth.core.readout import COLUMNS
 from napari_samdepth.widgets.parts import plain_number
 
 FIRST = ("slice", "name", "nearness", "spread", "in_front_of", "area", "rank")
 """Columns shown first; the others follow, as in the readout."""
+TITLES = {"in_front_of": "in front"}
+"""Titles shorter than the column's name, so that the first columns fit the dock."""
 
 
 class TableModel(QAbstractTableModel):
@@ -87,10 +90,13 @@ class TableModel(QAbstractTableModel):
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return a column's title."""
-        if orientation != Qt.Orientation.Horizontal or role != Qt.ItemDataRole.DisplayRole:
+        """Return a column's title, or what it holds."""
+        if orientation != Qt.Orientation.Horizontal:
             return None
-        return "label" if section == 0 else str(self.table.columns[section - 1]).replace("_", " ")
+        name = "label" if section == 0 else str(self.table.columns[section - 1])
+        if role == Qt.ItemDataRole.DisplayRole:
+            return TITLES.get(name, name.replace("_", " "))
+        return COLUMNS.get(name) if role == Qt.ItemDataRole.ToolTipRole else None
 
     def _rearrange(self) -> None:
         self.beginResetModel()

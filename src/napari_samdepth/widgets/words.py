@@ -7,8 +7,9 @@ from qtpy.QtWidgets import QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_samdepth.session.session import AnnotationSession
 from napari_samdepth.session.words import FLOOR, START
+from napari_samdepth.widgets.dock import Dock
 from napari_samdepth.widgets.models import ModelPicker, may_use
-from napari_samdepth.widgets.parts import Dock, Fold, button, enable, form, row
+from napari_samdepth.widgets.parts import Fold, button, enable, form, row
 
 
 class WordsFold(Fold):

@@ -1,0 +1,183 @@
+"""What every dock stands on: the viewer's session, results brought to the main thread, and lists of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari.components import ViewerModel
+from napari.layers import Image, Layer
+from psygnal import EmissionInfo
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtCore import Signal as QtSignal  # type: ignore[attr-defined]
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import QComboBox, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_samdepth.session.session import AnnotationSession, session_of
+from napari_samdepth.widgets.page import Page
+from napari_samdepth.widgets.parts import enable
+
+
+class Bridge(QObject):
+    """Brings the lane's results to the main thread: the signal crosses threads, Qt queues it."""
+
+    ready = QtSignal()
+
+    def __init__(self, session: AnnotationSession) -> None:
+        """Deliver for `session` until `release`."""
+        super().__init__()
+        self._session: AnnotationSession | None = session
+        self.ready.connect(session.deliver)
+        self._wake = self.ready.emit
+        session.lane.add_listener(self._wake)
+
+    def release(self) -> AnnotationSession | None:
+        """Stop delivering and let go of the session; return it, None where that was done before."""
+        session, self._session = self._session, None
+        if session is not None:
+            self.ready.disconnect(session.deliver)
+            session.lane.remove_listener(self._wake)
+        return session
+
+    def abandon(self) -> None:
+        """The dock was deleted without being closed, as a closing window does: nobody waits for what is running."""
+        session = self.release()
+        if session is not None:
+            session.lane.cancel()
+
+
+class Dock(QWidget):
+    """Base of the docks: one session, refreshed when its state changes, let go when the dock closes."""
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        """Attach to the viewer's session."""
+        super().__init__()
+        self.viewer: ViewerModel = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.session = session_of(self.viewer)
+        self._bridge = bridge = Bridge(self.session)
+        self.destroyed.connect(lambda _dock: bridge.abandon())
+        self._combos: list[LayerCombo] = []
+        self._closed = False
+        around = QVBoxLayout(self)
+        around.setContentsMargins(0, 0, 0, 0)
+        self.page = Page()
+        around.addWidget(self.page)
+        self.column = QVBoxLayout(self.page.content)
+        self.column.setContentsMargins(10, 8, 10, 8)
+        self.column.setSpacing(7)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(0)
+        self._later.timeout.connect(self.refresh)
+        self.session.state.events.connect(self._on_state)
+
+    def refresh(self) -> None:
+        """Show the session's state. Subclasses fill it in."""
+
+    def combo(self, accepts: Callable[[Layer], bool], tooltip: str, none_text: str = "") -> LayerCombo:
+        """Return a list of layers that is let go with this dock."""
+        combo = LayerCombo(self.viewer, accepts, tooltip, none_text)
+        self._combos.append(combo)
+        return combo
+
+    def is_plain_image(self, layer: Layer) -> bool:
+        """Whether `layer` is an Image that can be annotated (not depth that a model made)."""
+        return isinstance(layer, Image) and not self.session.depths.made(layer)
+
+    def attempt(self, action: Callable[[], Any]) -> str:
+        """Run what the user asked for; a refusal is shown as one sentence and returned, "" if there was none."""
+        try:
+            action()
+        except (ValueError, RuntimeError, OSError, MemoryError) as error:
+            return self.refused(error)
+        return ""
+
+    def refused(self, error: Exception) -> str:
+        """Show what went wrong as one sentence, and return it."""
+        refusal = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            refusal = f"Cannot read or write {error.filename or 'the file'}: {error.strerror}."
+        self.session.state.message, self.session.state.problem = refusal, True
+        return refusal
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Let go of the session and the layers."""
+        self.release()
+        super().closeEvent(event)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice being taken out of the window: napari removes docks without closing what is in them."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.release()
+        return super().event(event)
+
+    def release(self) -> None:
+        """Disconnect from everything; safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._later.stop()
+        self._bridge.release()
+        self.session.state.events.disconnect(self._on_state)
+        for combo in self._combos:
+            combo.release()
+
+    def _on_state(self, _info: EmissionInfo) -> None:
+        # several fields change at once; one refresh shows them all
+        if not self._closed:
+            self._later.start()
+
+
+class LayerCombo(QComboBox):
+    """Layers of a viewer to choose from, by object and not by name; follows what is added, removed and renamed."""
+
+    chosen = QtSignal(object)
+
+    def __init__(
+        self, viewer: ViewerModel, accepts: Callable[[Layer], bool], tooltip: str, none_text: str = ""
+    ) -> None:
+        """List the layers that `accepts` accepts; `none_text` is an entry for no layer."""
+        super().__init__()
+        self._viewer = viewer
+        self._accepts = accepts
+        self._none_text = none_text
+        self.setToolTip(tooltip)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        for name in ("inserted", "removed", "reordered", "renamed"):
+            getattr(viewer.layers.events, name).connect(self.refill)
+        self.activated.connect(lambda _index: self.chosen.emit(self.layer))
+        self.refill()
+
+    @property
+    def layer(self) -> Any:
+        """The chosen layer, None if there is none."""
+        return self.currentData()
+
+    def choose(self, layer: Layer | None) -> None:
+        """Choose a layer if it is in the list."""
+        for index in range(self.count()):
+            if self.itemData(index) is layer:
+                self.setCurrentIndex(index)
+                return
+
+    def refill(self, _event: Any = None) -> None:
+        """List the layers anew, topmost first, and keep the choice."""
+        before, known = self.layer, {id(self.itemData(index)) for index in range(self.count())}
+        layers = [layer for layer in reversed(self._viewer.layers) if self._accepts(layer)]
+        self.blockSignals(True)
+        self.clear()
+        if self._none_text:
+            self.addItem(self._none_text, None)
+        for layer in layers:
+            self.addItem(layer.name, layer)
+        fresh = [layer for layer in layers if id(layer) not in known]
+        self.choose(before if any(layer is before for layer in layers) else (fresh or [None])[0])
+        self.blockSignals(False)
+        enable(self, "" if self.count() else "There is no layer of this kind yet.")
+
+    def release(self) -> None:
+        """Disconnect from the viewer."""
+        for name in ("inserted", "removed", "reordered", "renamed"):
+            getattr(self._viewer.layers.events, name).disconnect(self.refill)
