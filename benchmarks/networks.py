@@ -73,8 +73,12 @@ def planted(sam: Any) -> Any:
     torch = torch_module()
     rows, cols = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
     disc = 8.7 - torch.hypot(rows - 100, cols - 130)
-    upscale = sam.mask_decoder.output_upscaling
-    upscale.register_forward_hook(lambda module, args, out: out * 0.001 + disc)
+
+    class Planted(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return x * 0.001 + disc
+
+    sam.mask_decoder.output_upscaling.append(Planted())
     for mlp in sam.mask_decoder.output_hypernetworks_mlps:
         mlp.layers[-1].bias += 1
     return sam

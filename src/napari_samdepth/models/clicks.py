@@ -21,17 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from napari_samdepth.models.decoding import is_stock
 from napari_samdepth.models.device import torch_module
 from napari_samdepth.models.protocols import Embedding
 
 
 def can_decode(decoder: Any) -> bool:
     """Return whether `decoder` is a mask decoder as segment_anything builds it, with nothing hooked into it."""
-    transformer = getattr(decoder, "transformer", None)
-    if type(decoder).__name__ != "MaskDecoder" or type(transformer).__name__ != "TwoWayTransformer":
-        return False
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in decoder.modules())
-    return not hooked and len(decoder.output_upscaling) == 5
+    return is_stock(decoder) and len(decoder.output_upscaling) == 5
 
 
 @dataclass(frozen=True, eq=False)

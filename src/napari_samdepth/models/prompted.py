@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame
 from napari_samdepth.models.clicks import ManyClicks
+from napari_samdepth.models.decoding import ObjectDecoder, is_stock
 from napari_samdepth.models.device import Device, torch_module
 from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.protocols import Embedding
@@ -49,13 +50,14 @@ class PromptedNetwork(OnDevice, ABC):
         super().__init__(sam, name, identity, device)
         self._positions: Any = None
         self._many: ManyClicks | None = None
+        self._one: ObjectDecoder | None = None
 
     @abstractmethod
     def _sight(self, embedding: Embedding) -> Sight:
         """Return how the network sees the whole image."""
 
     def _moved(self) -> None:
-        self._positions = self._many = None
+        self._positions = self._many = self._one = None
 
     def point_masks(
         self, embedding: Embedding, points: NDArray[np.float64]
@@ -116,7 +118,12 @@ class PromptedNetwork(OnDevice, ABC):
     def _masks(self, sight: Sight, points: Any, box: Any, mask: Any, several: bool) -> tuple[Any, Any]:
         """Return logits and predicted IoU of the three masks of an ambiguous prompt, or of the single one."""
         sparse, dense = self._network.prompt_encoder(points=points, boxes=box, masks=mask)
-        result: tuple[Any, Any] = self._network.mask_decoder(
+        decoder = self._network.mask_decoder
+        if len(sparse) == 1 and is_stock(decoder):
+            if self._one is None:
+                self._one = ObjectDecoder(decoder, self._dense_positions())
+            return self._one(sight.features(), sparse, dense, several, plain=mask is None)
+        result: tuple[Any, Any] = decoder(
             image_embeddings=sight.features(),
             image_pe=self._dense_positions(),
             sparse_prompt_embeddings=sparse,
