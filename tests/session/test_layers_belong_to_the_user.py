@@ -9,7 +9,9 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from numpy.typing import NDArray
 
-from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.session.depth_layers import depth_layer_for, fill_depth
+from napari_samdepth.session.geometry import LayerError, Shown, shown_plane
 from napari_samdepth.session.session import AnnotationSession
 
 from .conftest import COIN, WAIT
@@ -254,3 +256,22 @@ def test_masks_are_not_written_into_lazy_or_multiscale_labels(
     lazy = viewer_model.add_labels(da.zeros((303, 384), dtype=np.int32), name="lazy")
     with pytest.raises(LayerError, match="not held in memory"):
         started.start(started.image, labels=lazy)
+
+
+def test_contrast_limits_of_depth_grow_with_its_slices_until_the_user_sets_them(viewer_model: ViewerModel) -> None:
+    image = viewer_model.add_image(np.zeros((3, 8, 9), np.uint8), name="stack", contrast_limits=(0, 255))
+
+    def depth(plane: int, low: float, high: float) -> tuple[Shown, DepthMap]:
+        viewer_model.dims.set_current_step(0, plane)
+        values = np.linspace(low, high, 72, dtype=np.float32).reshape(8, 9)
+        return shown_plane(image, viewer_model.dims), DepthMap(values, "inverse", None, "test")
+
+    layer = depth_layer_for(image, *depth(0, 1, 2))
+    assert tuple(layer.contrast_limits) == (1, 2)
+    fill_depth(layer, *depth(1, 0, 1.5))
+    assert tuple(layer.contrast_limits) == (0, 2)
+    layer.contrast_limits = (0.5, 1.5)
+    fill_depth(layer, *depth(2, 1, 9))
+    assert tuple(layer.contrast_limits) == (0.5, 1.5)
+    assert tuple(layer.contrast_limits_range) == (0, 9)
+    assert np.isfinite(layer.data).all()

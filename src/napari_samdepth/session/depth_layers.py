@@ -49,13 +49,16 @@ def _plain(layer: Layer) -> bool:
 
 
 def fill_depth(layer: Image, shown: Shown, depth: DepthMap) -> None:
-    """Write `depth` into the shown slice of a depth layer made before."""
+    """Write `depth` into the shown slice of a depth layer; contrast limits grow with it unless the user set them."""
     Shown(shown.rows_axis, shown.cols_axis, shown.point, shown.shape).take(layer.data)[...] = depth.values
     noted = {**layer.metadata.get(METADATA_KEY, {}), "kind": depth.kind, "unit": depth.unit, "source": depth.source}
     layer.metadata = {**layer.metadata, METADATA_KEY: noted}
-    low, high = depth_limits(layer.data)
-    layer.contrast_limits_range = (low, high)
-    layer.contrast_limits = (low, high)
+    before, new = tuple(layer.contrast_limits_range), depth_limits(depth.values)
+    whole = min(before[0], new[0]), max(before[1], new[1])
+    untouched = tuple(layer.contrast_limits) == before
+    layer.contrast_limits_range = whole
+    if untouched:
+        layer.contrast_limits = whole
     layer.refresh()
 
 
