@@ -174,7 +174,7 @@ def _broken(kind: str, good: Path, folder: Path) -> Path:
         ("truncated", "is cut off or damaged; download it again"),
         ("truncated early", "is cut off or damaged; download it again"),
         ("empty", "is empty; download it again"),
-        ("text", r"is no checkpoint that can be read \(.*\); give a file of torch or safetensors"),
+        ("text", r"is no checkpoint, or is damaged; give a file of torch or safetensors"),
         ("folder", r"holds no config\.json; give a folder in transformers' format, or a checkpoint file"),
         ("code", "is refused because it holds Python objects that could run code"),
         ("code, plain pickle", "is refused because it holds Python objects that could run code"),

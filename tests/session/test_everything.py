@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from scipy import ndimage
 
 from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.session import AnnotationSession
@@ -71,3 +72,47 @@ def test_a_layer_of_found_masks_that_was_changed_is_left_and_another_made(
     assert started.everything.layer is not changed
     assert started.everything.accept()
     assert changed in viewer_model.layers
+
+
+def test_what_has_its_label_is_left_out_and_said(started: AnnotationSession, viewer_model: ViewerModel) -> None:
+    started.everything.filter(0.7, 0.5)
+    started.everything.search(6, 0)
+    assert started.wait(WAIT)
+    count = started.everything.accept()
+    labels = viewer_model.layers["SAM masks"]
+    assert count == labels.data.max() > 2
+    assert started.state.message == f"{count} masks were added as labels."
+    # two objects go, of the others a rim of one pixel is free: such rims are no objects
+    for number in range(1, count + 1):
+        mask = labels.data == number
+        labels.data[mask & ~ndimage.binary_erosion(mask)] = 0
+    labels.data[np.isin(labels.data, (1, 2))] = 0
+    before = labels.data.copy()
+    started.everything.search(6, 0)
+    assert started.wait(WAIT)
+    assert not viewer_model.layers["SAM everything"].editable
+    assert started.everything.accept() == 2
+    assert "left out, on labels that are there already" in started.state.message
+    new = labels.data * (before == 0)
+    assert sorted(np.unique(new)[1:]) == [count + 1, count + 2]
+    assert sorted(labels.features["index"])[-2:] == [count + 1, count + 2]
+    started.everything.search(6, 0)
+    assert started.wait(WAIT)
+    assert started.everything.accept() == 0
+    assert started.state.problem
+    assert "add nothing" in started.state.message
+    started.everything.search(6, 0)
+    assert not started.state.problem
+    assert started.wait(WAIT)
+
+
+def test_a_search_of_an_image_that_looks_different_has_it_encoded(
+    started: AnnotationSession, viewer_model: ViewerModel
+) -> None:
+    started._annotator.encoding.drop()  # as when another look, too slow to follow by itself, was chosen
+    with pytest.raises(LayerError, match="try again when that is done"):
+        started.everything.search(4, 0)
+    assert started.wait(WAIT)
+    started.everything.search(4, 0)
+    assert started.wait(WAIT)
+    assert not started.state.problem

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from napari.layers import Image
 
 from napari_samdepth.models.device import choose_device
 from napari_samdepth.models.machine import hardware
+from napari_samdepth.session import encoding
 from napari_samdepth.session.choices import model_choices, remember_own
 from napari_samdepth.session.session import AnnotationSession, session_of
 from napari_samdepth.storage.settings import load_settings
@@ -67,3 +70,30 @@ def test_an_own_depth_model_makes_a_depth_layer(
     assert viewer_model.layers["coins depth"].data.std() > 0
     assert "dpt-large" in session.state.depth_text
     assert _measured("depth", name, choose_device().name) == 1
+
+
+def test_a_cancelled_load_is_not_tried_again_by_a_click(
+    started: AnnotationSession, viewer_model: ViewerModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[str] = []
+
+    def slow(name: str, **options: Any) -> Any:
+        loads.append(name)
+        while True:
+            options["report"](0.5, "downloading")
+            time.sleep(0.01)
+
+    monkeypatch.setattr(encoding, "load_segmenter", slow)
+    started.start(model="sam2.1-tiny")
+    end = time.monotonic() + 30
+    while not loads and time.monotonic() < end:
+        time.sleep(0.01)
+    started.stop()
+    viewer_model.layers["SAM prompts"].add((58, 44))
+    assert started.wait(WAIT)
+    assert loads == ["sam2.1-tiny"]
+    assert started.state.message == "The model is not loaded; press Start to load it."
+    monkeypatch.undo()
+    started.start()
+    assert started.wait(WAIT)
+    assert started.state.phase == "ready"

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_samdepth.session import readouts
 from napari_samdepth.widgets.inspect import InspectWidget
+from napari_samdepth.widgets.table import TableModel
 
 pytestmark = pytest.mark.window
 
@@ -191,7 +192,7 @@ def test_what_is_wrong_is_said_above_the_table(inspect: InspectWidget) -> None:
 def test_titles_say_what_a_column_holds_and_the_first_ones_fit(inspect: InspectWidget) -> None:
     add(inspect, squares(200, 50))
     until(lambda: len(inspect.model.table) > 0)
-    inspect.resize(310, 640)
+    inspect.resize(320, 640)
     inspect.show()
     QApplication.processEvents()
     header = inspect.view.horizontalHeader()
@@ -201,3 +202,18 @@ def test_titles_say_what_a_column_holds_and_the_first_ones_fit(inspect: InspectW
     tip = inspect.model.headerData(3, Qt.Orientation.Horizontal, role.ToolTipRole)
     assert tip == "labels that touch this one and are clearly behind it"
     assert header.sectionViewportPosition(3) + header.sectionSize(3) <= header.viewport().width()
+
+
+def test_the_order_stays_with_its_column_and_the_filter_knows_no_case() -> None:
+    model = TableModel()
+    plain = pd.DataFrame({"nearness": [0.1, 0.9, 0.5]}, index=[1, 2, 3])
+    model.show(plain)
+    model.sort(1, Qt.SortOrder.DescendingOrder)
+    assert [model.label(line) for line in range(3)] == [2, 3, 1]
+    model.show(plain.assign(name=["Cell", "coin", "cell"]))
+    assert model.sorting == (2, Qt.SortOrder.DescendingOrder)
+    assert [model.label(line) for line in range(3)] == [2, 3, 1]
+    model.filter("CELL")
+    assert [model.label(line) for line in range(2)] == [3, 1]
+    model.show(plain.drop(columns="nearness"))
+    assert model.sorting[0] == 0

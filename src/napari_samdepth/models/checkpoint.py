@@ -80,6 +80,9 @@ def _why_unreadable(path: Path, error: BaseException) -> str:
         return f"{path} is empty; download it again."
     if _is_zip(path) or isinstance(error, EOFError) or "truncated" in text or "incomplete" in text:
         return f"{path} is cut off or damaged; download it again."
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's own words advise to read the file without its safeguard
+        return f"{path} is no checkpoint, or is damaged; give a file of torch or safetensors."
     return f"{path} is no checkpoint that can be read ({first_line(error)}); give a file of torch or safetensors."
 
 

@@ -11,7 +11,7 @@ from napari.layers import Image, Layer, Points
 
 from napari_samdepth.session.choices import Variant
 from napari_samdepth.session.depths import Depths
-from napari_samdepth.session.encoding import Encoding
+from napari_samdepth.session.encoding import Encoded, Encoding
 from napari_samdepth.session.geometry import LayerError, show_plane
 from napari_samdepth.session.history import Commit, Moment, PromptState, Step
 from napari_samdepth.session.jobs import Lane
@@ -194,7 +194,7 @@ class Annotator:
         self._watcher.follow(None)
         self.image = None
         prompts = self._offer.close()
-        self._state.boxes = 0
+        self._state.boxes = self._state.words_found = 0
         if prompts is not None:
             prompts.close()
         self._state.phase = "idle"
@@ -208,6 +208,7 @@ class Annotator:
         """Show what went wrong as one sentence."""
         self._offer.accept_when_decoded = False
         if self.encoding.current is None:
+            self.encoding.give_up()
             self._state.phase = "idle"
         self._state.task = ""
         self._state.say(str(error) or type(error).__name__, problem=True)
@@ -296,9 +297,30 @@ class Annotator:
         if not self.masks.replay(commit, backwards):
             self._state.say("That label was changed or removed since, so its pixels stay as they are.", problem=True)
 
+    def need_encoded(self, what: str) -> Encoded:
+        """Return the encoded plane that `what` is done in.
+
+        Raises
+        ------
+        LayerError
+            If there is none (yet); where an image was started on, it is then being encoded.
+        """
+        if self.encoding.current is not None:
+            return self.encoding.current
+        if self.image is None:
+            raise LayerError(f"Press Start first: {what} in an encoded image.")
+        if not self.encoding.under_way:
+            self._encode()
+        if not self.encoding.under_way:
+            raise LayerError(self._state.message)
+        raise LayerError("The image is being encoded as it looks now; try again when that is done.")
+
     def _encode(self, patience: float = 0.0) -> None:
         """Encode the shown slice when `patience` seconds have passed without another request."""
         if self.image is None:
+            return
+        if self.encoding.given_up:
+            self._state.say("The model is not loaded; press Start to load it.", problem=True)
             return
         try:
             source = read_plane(self.image, self._viewer)

@@ -48,6 +48,8 @@ class Encoding:
         The plane that clicks are answered on, None until it is encoded.
     variant
         The model asked for last, and its precision.
+    given_up
+        Loading it was cancelled or failed: it is not tried again, which may be a download, before the user asks.
     """
 
     def __init__(self, lane: Lane, state: SessionState, fail: Callable[[Exception], None]) -> None:
@@ -60,6 +62,7 @@ class Encoding:
         self._wanted: Shown | None = None
         self.current: Encoded | None = None
         self.variant = Variant()
+        self.given_up = False
 
     @property
     def slice_key(self) -> tuple[int, ...]:
@@ -89,7 +92,7 @@ class Encoding:
         patience
             Seconds to wait for a newer request before anything is computed.
         """
-        self.current, self._wanted, self.variant = None, source.shown, variant
+        self.current, self._wanted, self.variant, self.given_up = None, source.shown, variant, False
         self._lane.cancel("everything", "words")
         self._state.phase = "busy"
         self._state.task, self._state.progress = f"loading {short_name(variant.model)}", 0.0
@@ -118,6 +121,10 @@ class Encoding:
         """Forget the current plane and any request under way."""
         self._lane.cancel("embed", "everything", "words")
         self.current = self._wanted = None
+
+    def give_up(self) -> None:
+        """What was under way was cancelled or failed."""
+        self.given_up = self.variant.key not in self._segmenters
 
     @property
     def under_way(self) -> bool:

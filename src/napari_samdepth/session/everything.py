@@ -16,7 +16,7 @@ from napari_samdepth.models.everything import propose, usual_search
 from napari_samdepth.models.grid import Search
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.found import add_features, at_full_size, full_plane
+from napari_samdepth.session.found import add_features, added, at_full_size, full_plane
 from napari_samdepth.session.geometry import LayerError, shown_plane
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import placement, spatial_shape
@@ -62,9 +62,7 @@ class Everything:
         LayerError
             If nothing is encoded yet.
         """
-        encoded = self._annotator.encoding.current
-        if encoded is None:
-            raise LayerError("Press Start first: everything is searched for in an encoded image.")
+        encoded = self._annotator.need_encoded("everything is searched for")
         self._enough.clear()
         wanted = replace(
             usual_search(encoded.model),
@@ -89,6 +87,7 @@ class Everything:
                 self._state.found = len(found)
                 self._refilter()
 
+        self._state.say("")
         self._state.task, self._state.progress = "searching", 0.0
         self._lane.submit("everything", work, done, self._annotator.fail)
 
@@ -118,6 +117,8 @@ class Everything:
     def accept(self) -> int:
         """Write the masks shown as labels, never over labels that are there; one step to undo. Returns how many.
 
+        Masks that lie on such labels nearly wholly are left out.
+
         Raises
         ------
         LayerError
@@ -129,20 +130,21 @@ class Everything:
         if shown_plane(encoded.image, self._viewer.dims).slice_key != encoded.shown.slice_key:
             raise LayerError("These masks were found in another slice; go back to it to add them, or discard them.")
         labels = at_full_size(kept.labels(), encoded, self._viewer.dims)
-        first = self._annotator.masks.write_many(labels, encoded.image, self._annotator.commit)
+        numbers = self._annotator.masks.write_many(labels, len(kept), encoded.image, self._annotator.commit)
         layer = self._annotator.masks.layer
-        if first is None or layer is None:
+        if numbers is None or layer is None:
+            self._state.say("These masks add nothing: their pixels belong to other labels already.", problem=True)
             return 0
-        parents = kept.parents()
-        scores = kept.scores[kept.by_area]
+        scores, new = kept.scores[kept.by_area], numbers > 0
         told = {
-            "parent": np.where(parents > 0, parents + first - 1, 0),
-            "predicted_iou": scores[:, 0],
-            "stability_score": scores[:, 1],
+            "parent": np.concatenate([[0], numbers])[kept.parents()][new],
+            "predicted_iou": scores[new, 0],
+            "stability_score": scores[new, 1],
         }
-        add_features(layer, np.arange(first, first + len(kept)), told)
+        add_features(layer, numbers[new], told)
         self.discard()
-        return len(kept)
+        self._state.say(added(numbers))
+        return int(new.sum())
 
     def discard(self) -> None:
         """Take the layer of found masks away."""
@@ -168,6 +170,8 @@ class Everything:
             layer = Labels(
                 np.zeros(spatial_shape(image), dtype=np.int32), name="SAM everything", opacity=0.5, **placement(image)
             )
+            # what is written are the masks found; drawing in this picture of them would change nothing
+            layer.editable = False
             selected = self._viewer.layers.selection.active
             # known as ours before it is there: panels must not offer it as the layer that labels go to
             self.layer = layer

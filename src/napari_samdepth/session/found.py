@@ -34,6 +34,13 @@ def at_full_size(labels: NDArray[np.int32], encoded: Encoded, dims: Dims) -> NDA
     return np.asarray(moved, dtype=np.int32)
 
 
+def added(numbers: NDArray[np.int_]) -> str:
+    """Return a sentence on how many masks were added, of the label that each got (0: none)."""
+    count, left = int((numbers > 0).sum()), int((numbers == 0).sum())
+    text = "1 mask was added as a label" if count == 1 else f"{count} masks were added as labels"
+    return f"{text}; {left} left out, on labels that are there already." if left else f"{text}."
+
+
 def add_features(layer: Labels, numbers: NDArray[np.int_], told: Mapping[str, Any]) -> None:
     """Note in the layer's features what is known of new labels; what is there of others stays.
 

@@ -28,6 +28,8 @@ from napari_samdepth.session.state import SessionState
 
 WHOLE_SCAN = 2**28
 """Largest number of pixels (0.1 s) that is looked through for the next free label."""
+LEAST_FREE = 0.1
+"""Share of a found mask that must belong to no label yet: less is the rim of an object that has its label."""
 
 
 class MaskLayer:
@@ -97,11 +99,14 @@ class MaskLayer:
         layer.selected_label = number
         return Commit(layer, target, change)
 
-    def write_many(self, found: NDArray[np.int32], image: Image, commit: Callable[[Commit], None]) -> int | None:
-        """Write labels (H, W) of the image's full-resolution plane above those that are there, in one change.
+    def write_many(
+        self, found: NDArray[np.int32], count: int, image: Image, commit: Callable[[Commit], None]
+    ) -> NDArray[np.int_] | None:
+        """Write labels 1 to `count` (H, W) of the image's full-resolution plane beside those that are there, at once.
 
-        Returns the number that label 1 got, or None where nothing changes. Raises LayerError if the layer cannot be
-        written, or lies on another grid than the image.
+        Returns the number that each got (count,), 0 for those of which nearly all belongs to labels that are there;
+        None where nothing changes. Raises LayerError if the layer cannot be written, or lies on another grid than the
+        image.
         """
         layer = self._layer_for(image)
         check_writable(layer)
@@ -110,17 +115,19 @@ class MaskLayer:
         same = np.array_equal(plane_affine(layer, shown, image, theirs, self._viewer.dims), np.eye(2, 3))
         if not same or shown.shape != found.shape:
             raise LayerError(f"“{layer.name}” lies on another grid than the image; choose “new: SAM masks” for these.")
-        first = self._state.next_label
-        self._widen(layer, first + int(found.max()))
-        numbered = np.where(found > 0, found.astype(layer.data.dtype) + np.asarray(first - 1, layer.data.dtype), 0)
-        change = write_labels(plane_view(layer, shown), numbered.astype(layer.data.dtype))
+        free = np.bincount(found[plane_view(layer, shown) == 0], minlength=count + 1)[1:]
+        new = (free > 0) & (free >= LEAST_FREE * np.bincount(found.ravel(), minlength=count + 1)[1:])
+        last = self._state.next_label - 1 + int(new.sum())
+        self._widen(layer, last)
+        numbers = np.where(new, self._state.next_label - 1 + np.cumsum(new), 0)
+        numbered = np.concatenate([[0], numbers]).astype(layer.data.dtype)[found]
+        change = write_labels(plane_view(layer, shown), numbered)
         if change is None:
             return None
         write_change(layer, shown, change)
-        self._highest = first + int(found.max()) - 1
-        self._state.next_label = self._highest + 1
+        self._highest, self._state.next_label = last, last + 1
         commit(Commit(layer, shown, change))
-        return first
+        return numbers
 
     def _widen(self, layer: Labels, number: int) -> None:
         try:

@@ -146,6 +146,7 @@ class AnnotationSession:
     def stop(self) -> None:
         """Cancel what is running: loading, encoding, depth, decoding; a readout goes on."""
         self.lane.cancel_models()
+        self._annotator.encoding.give_up()
         encoded = self._annotator.encoding.current is not None
         self.state.task, self.state.phase = "", "ready" if encoded else "idle"
         self.state.say("Cancelled." if encoded else "Cancelled; press Start to encode the image.")

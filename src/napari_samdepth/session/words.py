@@ -16,7 +16,7 @@ from napari_samdepth.models.protocols import Report, TextDetector
 from napari_samdepth.models.text import THRESHOLD, find_text, segment_boxes
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.found import add_features, at_full_size
+from napari_samdepth.session.found import add_features, added, at_full_size
 from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.history import FoundBox
 from napari_samdepth.session.jobs import Lane
@@ -65,7 +65,7 @@ class Words:
         LayerError
             If nothing is encoded yet.
         """
-        encoded = self._need_encoded()
+        encoded = self._annotator.need_encoded("words are looked for")
 
         def work(report: Report) -> Detections:
             if model not in self._detectors:
@@ -112,7 +112,7 @@ class Words:
         LayerError
             If nothing is encoded, or no box is there.
         """
-        encoded, boxes = self._need_encoded(), self._annotator.proposals.here
+        encoded, boxes = self._annotator.need_encoded("masks are made"), self._annotator.proposals.here
         if not boxes:
             raise LayerError("There is no box to make masks of; find words first.")
         ready = self._found.patches if self._found is not None and self._encoded is encoded else None
@@ -152,23 +152,25 @@ class Words:
         labels = relabel_sequential(labels)[0].astype(np.int32)
         boxes = {box for _, box, _ in masks}
         rest = tuple(box for box in self._annotator.proposals.everywhere if box not in boxes)
-        first = self._annotator.masks.write_many(
+        numbers = self._annotator.masks.write_many(
             at_full_size(labels, encoded, self._viewer.dims),
+            len(kept),
             encoded.image,
             lambda commit: self._annotator.proposals.put(rest, step=True, commit=commit),
         )
         layer = self._annotator.masks.layer
-        if first is None or layer is None:
+        if numbers is None or layer is None:
             self._state.say("These masks add nothing: their pixels belong to other labels already.", problem=True)
             return
+        kept = [mask for mask, number in zip(kept, numbers, strict=True) if number]
         told = {
             "name": [box.name for _, box, _ in kept],
             "word_score": [box.score for _, box, _ in kept],
             "predicted_iou": [iou for _, _, iou in kept],
         }
-        add_features(layer, np.arange(first, first + len(kept)), told)
+        add_features(layer, numbers[numbers > 0], told)
         self._found, self._state.words_found = None, 0
-        self._state.say(f"{len(kept)} masks were added as labels.")
+        self._state.say(added(numbers))
 
     def _propose(self, step: bool, keep: list[FoundBox]) -> None:
         """Show what passes the threshold, beside boxes of other slices and those to be kept."""
@@ -196,9 +198,3 @@ class Words:
         top, left, bottom, right = self._found.boxes[number] - 0.5
         corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]])
         return self._encoded.shown.to_data(corners)
-
-    def _need_encoded(self) -> Encoded:
-        encoded = self._annotator.encoding.current
-        if encoded is None:
-            raise LayerError("Press Start first: words are looked for in an encoded image.")
-        return encoded

@@ -137,6 +137,9 @@ class InspectWidget(Dock):
         self._patience.stop()
         self._reading = False
         self.model.show(table)
+        header = self.view.horizontalHeader()
+        if header is not None:
+            header.setSortIndicator(*self.model.sorting)
         self.refresh()
 
     def _refuse(self, error: Exception) -> None:

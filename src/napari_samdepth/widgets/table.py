@@ -25,6 +25,8 @@ class TableModel(QAbstractTableModel):
     ----------
     table
         All rows, in the order of the readout.
+    sorting
+        The column sorted by, and in which order.
     """
 
     def __init__(self) -> None:
@@ -34,27 +36,30 @@ class TableModel(QAbstractTableModel):
         self._columns: list[list[Any]] = [[]]
         self._lines: NDArray[np.intp] = np.zeros(0, dtype=np.intp)
         self._texts: list[str] | None = None
-        self._sorting = (0, Qt.SortOrder.AscendingOrder)
+        self.sorting = (0, Qt.SortOrder.AscendingOrder)
         self._wanted = ""
 
     def show(self, table: pd.DataFrame) -> None:
         """Show another table (index: labels)."""
         first = [name for name in FIRST if name in table.columns]
+        sorted_by = self._name(self.sorting[0])
         self.beginResetModel()
         self.table = table[[*first, *(name for name in table.columns if name not in first)]]
         self._columns = [table.index.tolist(), *(self.table[name].tolist() for name in self.table.columns)]
         self._texts = None
+        names = [self._name(at) for at in range(len(self._columns))]
+        self.sorting = (names.index(sorted_by) if sorted_by in names else 0), self.sorting[1]
         self._lines = self._arranged()
         self.endResetModel()
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         """Sort by a column; what is not a number comes last."""
-        self._sorting = column, order
+        self.sorting = column, order
         self._rearrange()
 
     def filter(self, text: str) -> None:
-        """Show only the rows with this text in one of their cells, all if it is empty."""
-        self._wanted = text
+        """Show only the rows with this text in one of their cells, in any case; all if it is empty."""
+        self._wanted = text.casefold()
         self._rearrange()
 
     def label(self, line: int) -> int:
@@ -93,10 +98,13 @@ class TableModel(QAbstractTableModel):
         """Return a column's title, or what it holds."""
         if orientation != Qt.Orientation.Horizontal:
             return None
-        name = "label" if section == 0 else str(self.table.columns[section - 1])
+        name = self._name(section)
         if role == Qt.ItemDataRole.DisplayRole:
             return TITLES.get(name, name.replace("_", " "))
         return COLUMNS.get(name) if role == Qt.ItemDataRole.ToolTipRole else None
+
+    def _name(self, column: int) -> str:
+        return "label" if column == 0 else str(self.table.columns[column - 1])
 
     def _rearrange(self) -> None:
         self.beginResetModel()
@@ -105,7 +113,7 @@ class TableModel(QAbstractTableModel):
 
     def _arranged(self) -> NDArray[np.intp]:
         """Return the rows to show, in order."""
-        column, order = self._sorting
+        column, order = self.sorting
         rows = pd.Series(self._columns[column] if column < len(self._columns) else self._columns[0])
         rows = rows[rows.index.isin(self._found())] if self._wanted else rows
         rows = rows.sort_values(ascending=order == Qt.SortOrder.AscendingOrder, kind="stable")
@@ -113,7 +121,7 @@ class TableModel(QAbstractTableModel):
 
     def _found(self) -> list[int]:
         if self._texts is None:
-            self._texts = ["\n".join(map(_text, cells)) for cells in zip(*self._columns, strict=True)]
+            self._texts = ["\n".join(map(_text, cells)).casefold() for cells in zip(*self._columns, strict=True)]
         return [at for at, text in enumerate(self._texts) if self._wanted in text]
 
 
