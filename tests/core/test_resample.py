@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_samdepth.core.resample import Frame, logits_in_box, mask_to_logits, positive_box, resize_box
+from napari_samdepth.core.resample import Frame, logits_in_box, mask_to_logits, positive_box, resize_box, round_as
 
 torch = pytest.importorskip("torch")
 
@@ -13,6 +13,9 @@ torch = pytest.importorskip("torch")
 def by_torch(values, shape):
     tensor = torch.from_numpy(np.ascontiguousarray(values))[None, None]
     return torch.nn.functional.interpolate(tensor, shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+
+
+round_as(by_torch)
 
 
 def by_torch_through_frame(logits, frame):

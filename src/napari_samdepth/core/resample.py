@@ -7,6 +7,7 @@ whole images. The arithmetic follows `interpolate(mode="bilinear", align_corners
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +63,29 @@ class Taps:
     weight_second: NDArray[np.float32]
 
 
+_rounding = {"fused": True}
+"""Whether source positions are rounded once (fused multiply and add, as in torch 2.14) or twice (as in torch 2.15)."""
+
+
+def round_as(resized: Callable[[NDArray[np.float32], tuple[int, int]], NDArray[np.float32]]) -> None:
+    """Round source positions as a library does, of which `resized` gives (h, w) resized bilinearly to a shape."""
+    values, target = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32), (128, 200)
+    theirs, wrong = resized(values, target), {}
+    for fused in (False, True):
+        _rounding["fused"] = fused
+        wrong[fused] = np.count_nonzero(resize_box(values, (64, 64), target, (0, 0, *target)) != theirs)
+    _rounding["fused"] = bool(wrong[True] <= wrong[False])
+
+
 def taps(source: int, target: int, start: int, stop: int) -> Taps:
     """Return the taps for output positions [start, stop) when `source` samples become `target` samples."""
     scale = np.float32(source) / np.float32(target)
     position = np.arange(start, stop, dtype=np.float32) + np.float32(0.5)
-    real = np.maximum(position * scale - np.float32(0.5), np.float32(0))
+    if _rounding["fused"]:
+        real = (position.astype(np.float64) * scale - 0.5).astype(np.float32)
+    else:
+        real = position * scale - np.float32(0.5)
+    real = np.maximum(real, np.float32(0))
     first = np.minimum(np.floor(real).astype(np.intp), source - 1)
     weight_second = np.clip(real - first.astype(np.float32), np.float32(0), np.float32(1))
     return Taps(first, np.minimum(first + 1, source - 1), np.float32(1) - weight_second, weight_second)

@@ -17,6 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_samdepth.core.resample import round_as
 from napari_samdepth.models.protocols import ModelError
 
 logger = logging.getLogger(__name__)
@@ -78,7 +82,18 @@ def torch_module() -> Any:
     ModelError
         If torch cannot be loaded.
     """
-    return _load("torch")
+    torch = _load("torch")
+    if not _state.get("rounds"):
+        _state["rounds"] = True
+        round_as(lambda values, shape: _resized(torch, values, shape))
+    return torch
+
+
+def _resized(torch: Any, values: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Return values (h, w) resized by torch, as masks are by segment_anything."""
+    image = torch.from_numpy(values)[None, None]
+    resized: NDArray[np.float32] = torch.nn.functional.interpolate(image, shape, mode="bilinear")[0, 0].numpy()
+    return resized
 
 
 def transformers_module() -> Any:
