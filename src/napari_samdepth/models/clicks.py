@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from napari_samdepth.models.decoding import is_stock
+from napari_samdepth.models.decoding import among_tokens, is_stock
 from napari_samdepth.models.device import torch_module
 from napari_samdepth.models.protocols import Embedding
 
@@ -137,12 +137,7 @@ class ClickDecoder:
         transformer = self._decoder.transformer
         tokens, pixels = prompts, shared.pixels.expand(len(prompts), -1, -1)
         for at, layer in enumerate(transformer.layers):
-            if layer.skip_first_layer_pe:
-                tokens = layer.self_attn(q=tokens, k=tokens, v=tokens)
-            else:
-                placed = tokens + prompts
-                tokens = tokens + layer.self_attn(q=placed, k=placed, v=tokens)
-            tokens = layer.norm1(tokens)
+            tokens = among_tokens(layer, tokens, prompts)
             look = layer.cross_attn_token_to_image
             if at == 0:
                 seen = self._first_look(look, tokens + prompts, shared)

@@ -30,14 +30,13 @@ class SeenImage:
 
     Attributes
     ----------
-    pixels, places
-        (1, N, C) the image's embedding with the dense prompt, and what its positions add.
+    pixels
+        (1, N, C) the image's embedding with the dense prompt.
     keys, values, queries
         (1, N, c) for tokens that look at the image, and for the image that looks at tokens.
     """
 
     pixels: Any
-    places: Any
     keys: Any
     values: Any
     queries: Any
@@ -100,7 +99,7 @@ class ObjectDecoder:
     def _seen_by(self, layer: Any, pixels: Any) -> SeenImage:
         placed = pixels + self._places
         look, back = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
-        return SeenImage(pixels, self._places, look.k_proj(placed), look.v_proj(pixels), back.q_proj(placed))
+        return SeenImage(pixels, look.k_proj(placed), look.v_proj(pixels), back.q_proj(placed))
 
     def _transformed(self, seen: SeenImage, prompts: Any) -> tuple[Any, Any]:
         """Return the tokens (1, T, C) and the image (1, N, C) after the two-way transformer."""
@@ -120,14 +119,17 @@ class ObjectDecoder:
         return x
 
 
+def among_tokens(layer: Any, tokens: Any, prompts: Any) -> Any:
+    """Return the tokens (n, T, C) after they have looked at each other, the first step of a layer."""
+    if layer.skip_first_layer_pe:
+        return layer.norm1(layer.self_attn(q=tokens, k=tokens, v=tokens))
+    placed = tokens + prompts
+    return layer.norm1(tokens + layer.self_attn(q=placed, k=placed, v=tokens))
+
+
 def _layer(layer: Any, tokens: Any, prompts: Any, seen: SeenImage) -> tuple[Any, Any]:
     """Return the tokens (1, T, C) and the image (1, N, C) after one layer."""
-    if layer.skip_first_layer_pe:
-        tokens = layer.self_attn(q=tokens, k=tokens, v=tokens)
-    else:
-        placed = tokens + prompts
-        tokens = tokens + layer.self_attn(q=placed, k=placed, v=tokens)
-    tokens = layer.norm1(tokens)
+    tokens = among_tokens(layer, tokens, prompts)
     look, back = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
     tokens = layer.norm2(tokens + _attend(look, look.q_proj(tokens + prompts), seen.keys, seen.values))
     tokens = layer.norm3(tokens + layer.mlp(tokens))

@@ -16,7 +16,7 @@ from napari_samdepth.models.everything import propose, usual_search
 from napari_samdepth.models.grid import Search
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.found import add_features, added, at_full_size, full_plane
+from napari_samdepth.session.found import NOTHING_ADDED, add_features, added, at_full_size, full_plane
 from napari_samdepth.session.geometry import LayerError, shown_plane
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import placement, spatial_shape
@@ -133,7 +133,7 @@ class Everything:
         numbers = self._annotator.masks.write_many(labels, len(kept), encoded.image, self._annotator.commit)
         layer = self._annotator.masks.layer
         if numbers is None or layer is None:
-            self._state.say("These masks add nothing: their pixels belong to other labels already.", problem=True)
+            self._state.say(NOTHING_ADDED, problem=True)
             return 0
         scores, new = kept.scores[kept.by_area], numbers > 0
         told = {

@@ -17,6 +17,8 @@ from napari_samdepth.session.encoding import Encoded
 from napari_samdepth.session.geometry import Shown, plane_affine
 from napari_samdepth.session.layers import known_features, spatial_shape, write_features
 
+NOTHING_ADDED = "These masks add nothing: their pixels belong to other labels already."
+
 
 def full_plane(encoded: Encoded) -> Shown:
     """Return the encoded plane at the image's full resolution."""

@@ -16,7 +16,7 @@ from napari_samdepth.models.protocols import Report, TextDetector
 from napari_samdepth.models.text import THRESHOLD, find_text, segment_boxes
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.found import add_features, added, at_full_size
+from napari_samdepth.session.found import NOTHING_ADDED, add_features, added, at_full_size
 from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.history import FoundBox
 from napari_samdepth.session.jobs import Lane
@@ -160,7 +160,7 @@ class Words:
         )
         layer = self._annotator.masks.layer
         if numbers is None or layer is None:
-            self._state.say("These masks add nothing: their pixels belong to other labels already.", problem=True)
+            self._state.say(NOTHING_ADDED, problem=True)
             return
         kept = [mask for mask, number in zip(kept, numbers, strict=True) if number]
         told = {
