@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Image
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.session import AnnotationSession
 
-from .conftest import WAIT
+from .conftest import COIN, WAIT
 
 
 def test_masks_are_found_filtered_and_added_in_one_step(started: AnnotationSession, viewer_model: ViewerModel) -> None:
@@ -116,3 +120,86 @@ def test_a_search_of_an_image_that_looks_different_has_it_encoded(
     started.everything.search(4, 0)
     assert started.wait(WAIT)
     assert not started.state.problem
+
+
+def test_undo_brings_back_what_was_added_or_discarded(started: AnnotationSession, viewer_model: ViewerModel) -> None:
+    started.everything.filter(0.5, 0.3)
+    started.everything.search(6, 0)
+    assert started.wait(WAIT)
+    found, kept = started.state.found, started.state.kept
+    shown = viewer_model.layers["SAM everything"].data.copy()
+    assert started.everything.accept() == kept
+    features = viewer_model.layers["SAM masks"].features.copy()
+    started.undo()
+    assert np.array_equal(viewer_model.layers["SAM everything"].data, shown)
+    assert (started.state.found, started.state.kept) == (found, kept)
+    assert len(viewer_model.layers["SAM masks"].features) == 0
+    started.everything.filter(0.9, 0.9)
+    assert started.state.kept < kept
+    started.everything.filter(0.5, 0.3)
+    started.redo()
+    assert "SAM everything" not in viewer_model.layers
+    assert started.state.found == 0
+    assert viewer_model.layers["SAM masks"].features.equals(features)
+    started.undo()
+    started.everything.discard()
+    assert "SAM everything" not in viewer_model.layers
+    started.undo()
+    assert np.array_equal(viewer_model.layers["SAM everything"].data, shown)
+    del viewer_model.layers["SAM everything"]
+    assert started.state.found == 0
+    started.undo()
+    assert np.array_equal(viewer_model.layers["SAM everything"].data, shown)
+    started.undo()
+    assert "SAM everything" not in viewer_model.layers, "the search itself is taken back"
+    started.finish()
+    started.undo()
+    assert "SAM everything" not in viewer_model.layers
+
+
+def test_a_search_goes_on_in_its_slice_and_clicks_elsewhere_do_not_wait_for_it(
+    session: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
+) -> None:
+    image = viewer_model.add_image(np.stack([coins, coins[::-1]]), name="stack")
+    viewer_model.dims.set_current_step(0, 0)
+    session.start(image)
+    assert session.wait(WAIT)
+    session.everything.filter(0.5, 0.3)
+    session.everything.search(12, 0)
+    viewer_model.dims.set_current_step(0, 1)
+    viewer_model.layers["SAM prompts"].add([1, 303 - COIN[0], COIN[1]])
+    end = time.monotonic() + WAIT
+    while not session.state.scores and time.monotonic() < end:
+        session.deliver()
+    assert session.state.scores
+    assert session.lane.busy("everything"), "the mask is on offer while the search goes on"
+    assert session.wait(WAIT)
+    assert "go back to it" in session.state.message
+    layer = viewer_model.layers["SAM everything"]
+    assert session.state.found > 0
+    assert layer.data[0].any()
+    assert not layer.data[1].any()
+    assert session.state.scores, "the mask on offer stays"
+    with pytest.raises(LayerError, match="another slice"):
+        session.everything.accept()
+    viewer_model.dims.set_current_step(0, 0)
+    assert session.wait(WAIT)
+    assert session.everything.accept()
+    assert viewer_model.layers["SAM masks"].data[0].any()
+
+
+def test_other_data_and_a_new_start_end_a_search_and_say_so(
+    started: AnnotationSession, viewer_model: ViewerModel, image: Image
+) -> None:
+    started.everything.search(64, 0)
+    image.data = image.data[::-1].copy()
+    assert "holds other data now. The search under way was ended" in started.state.message
+    assert started.wait(WAIT)
+    assert "SAM everything" not in viewer_model.layers
+    started.start(image)
+    assert started.wait(WAIT)
+    started.everything.search(64, 0)
+    started.start(image)
+    assert "The search under way was ended" in started.state.message
+    assert started.wait(WAIT)
+    assert "SAM everything" not in viewer_model.layers

@@ -87,11 +87,15 @@ def test_boxes_can_be_moved_deleted_and_drawn_before_masks_are_made(
     assert numbers.count(-1) == numbers.count(moved) == 1
     np.testing.assert_allclose(layer.data[numbers.index(moved)], corners[0])
     np.testing.assert_allclose(layer.data[numbers.index(-1)], drawn)
+    filtered = started.state.boxes
     started.undo()
-    assert started.state.boxes == count - 1
-    started.undo()
-    np.testing.assert_allclose(np.sort(layer.features["number"])[0], min(layer.features["number"]))
+    assert started.state.boxes == filtered - 1
     assert -1 not in layer.features["number"].tolist()
+    assert gone not in layer.features["number"].tolist()
+    started.undo()
+    assert all(started._annotator.proposals.sought.unmoved(box) for box in started._annotator.proposals.here)
+    started.undo()
+    assert gone in layer.features["number"].tolist(), "it was deleted before, and that is taken back"
 
 
 def test_masks_are_made_of_the_boxes_in_one_step_beside_labels_that_are_there(
@@ -130,10 +134,10 @@ def test_sam3_brings_masks_of_its_own_and_edited_boxes_are_segmented(
 ) -> None:
     layer = _found(started, viewer_model, sam3, 0.36)
     number = int(layer.features["number"].iloc[0])
-    found = started.words._found
-    assert found is not None
-    assert found.patches is not None
-    own = found.patches[number].full((303, 384))
+    sought = started._annotator.proposals.sought
+    assert sought is not None
+    assert sought.detections.patches is not None
+    own = sought.detections.patches[number - sought.first].full((303, 384))
     while layer.nshapes > 1:
         layer.selected_data = {layer.nshapes - 1}
         layer.remove_selected()
@@ -186,6 +190,111 @@ def test_boxes_belong_to_their_slice(session: AnnotationSession, viewer_model: V
     masks = viewer_model.layers["SAM masks"].data
     assert masks[1].any()
     assert not masks[0].any()
+
+
+def test_boxes_of_a_slice_are_counted_filtered_and_drawn_there_alone(
+    session: AnnotationSession, viewer_model: ViewerModel, dino: str
+) -> None:
+    image = viewer_model.add_image(np.stack([data.coins()[:200, :200], data.coins()[-200:, -200:]]), name="stack")
+    viewer_model.dims.set_current_step(0, 0)
+    session.start(image)
+    assert session.wait(WAIT)
+    layer = _found(session, viewer_model, dino, 0.9)
+    count = layer.nshapes
+    viewer_model.dims.set_current_step(0, 1)
+    assert session.wait(WAIT)
+    assert session.state.boxes == session.state.words_found == 0
+    session.words.discard()
+    assert layer.nshapes == count
+    layer.add_rectangles([np.array([[1, 20, 20], [1, 20, 60], [1, 60, 60], [1, 60, 20]], dtype=float)])
+    assert session.wait(WAIT)
+    assert session.state.scores, "a box drawn here is a prompt"
+    session.clear()
+    viewer_model.dims.set_current_step(0, 0)
+    assert session.wait(WAIT)
+    assert session.state.boxes == count
+    assert session.state.words_found > 0
+    session.words.filter(0.97)
+    assert 0 < layer.nshapes < count
+    layer.add_rectangles([np.array([[0, 20, 20], [0, 20, 60], [0, 60, 60], [0, 60, 20]], dtype=float)])
+    assert session.state.boxes == layer.nshapes
+    assert not session.state.scores, "a box drawn beside those found is one more of them"
+
+
+def test_a_search_goes_on_where_it_was_begun_while_other_slices_are_looked_at(
+    session: AnnotationSession, viewer_model: ViewerModel, dino: str
+) -> None:
+    image = viewer_model.add_image(np.stack([data.coins()[:200, :200], data.coins()[-200:, -200:]]), name="stack")
+    viewer_model.dims.set_current_step(0, 0)
+    session.start(image)
+    assert session.wait(WAIT)
+    session.words.filter(0.9)
+    session.words.find(TEXT, dino)
+    viewer_model.dims.set_current_step(0, 1)
+    assert session.wait(WAIT)
+    layer = _boxes(viewer_model)
+    assert "go back to it" in session.state.message
+    assert session.state.boxes == 0 < layer.nshapes
+    assert all((corners[:, 0] == 0).all() for corners in layer.data)
+    viewer_model.dims.set_current_step(0, 0)
+    assert session.wait(WAIT)
+    assert session.state.boxes == layer.nshapes
+    session.words.accept()
+    viewer_model.dims.set_current_step(0, 1)
+    assert session.wait(WAIT)
+    assert "go back to it" in session.state.message
+    viewer_model.dims.set_current_step(0, 0)
+    assert session.wait(WAIT)
+    session.words.accept()
+    assert session.wait(WAIT)
+    assert viewer_model.layers["SAM masks"].data[0].any()
+    assert not viewer_model.layers["SAM masks"].data[1].any()
+
+
+def test_the_slider_goes_on_after_undo(started: AnnotationSession, viewer_model: ViewerModel, dino: str) -> None:
+    layer = _found(started, viewer_model, dino, 0.97)
+    few = layer.nshapes
+    best = set(layer.features["number"])
+    started.undo()
+    assert layer.nshapes == started.state.boxes == started.state.words_found == 0
+    started.redo()
+    assert set(layer.features["number"]) == best, "what was undone is not deleted"
+    started.words.accept()
+    assert started.wait(WAIT)
+    assert started.state.boxes == started.state.words_found == 0
+    started.undo()
+    started.words.filter(0.9)
+    many = layer.nshapes
+    assert many > few
+    assert best <= set(layer.features["number"])
+    started.words.discard()
+    assert layer.nshapes == started.state.words_found == 0
+    started.undo()
+    assert layer.nshapes == many
+    started.words.filter(0.97)
+    assert set(layer.features["number"]) == best
+    started.words.filter(1.0)
+    assert layer.nshapes == 0
+    started.words.discard()
+    assert started.state.words_found == 0, "what was found can be discarded though no box passes"
+
+
+def test_names_go_with_the_labels_that_are_taken_back(
+    started: AnnotationSession, viewer_model: ViewerModel, dino: str
+) -> None:
+    _found(started, viewer_model, dino, 0.97)
+    started.words.accept()
+    assert started.wait(WAIT)
+    masks = viewer_model.layers["SAM masks"]
+    table = masks.features.copy()
+    assert len(table) > 0
+    masks.features = table.assign(mine=np.arange(len(table)))
+    started.undo()
+    assert len(masks.features) == 0, "a label painted with the same number would have the name of another object"
+    started.redo()
+    assert masks.features["name"].tolist() == table["name"].tolist()
+    assert masks.features["index"].tolist() == table["index"].tolist()
+    assert masks.features["mine"].tolist() == list(range(len(table)))
 
 
 def test_clicks_go_on_beside_the_boxes(started: AnnotationSession, viewer_model: ViewerModel, dino: str) -> None:

@@ -34,13 +34,15 @@ class Annotator:
         self._state = state
         self.encoding = Encoding(lane, state, self.fail)
         self.masks = MaskLayer(viewer, state)
-        self._offer = Offer(viewer, lane, state, depths, self.masks, self.encoding)
-        self.proposals = Proposals(lane, state, self.encoding, self._offer, self._decode)
-        self._watcher = Watcher(viewer, state, self.encoding, self._offer, self._encode, self._on_resized)
+        self.offer = Offer(viewer, lane, state, depths, self.masks, self.encoding)
+        self.proposals = Proposals(viewer, state, self.offer)
+        self._watcher = Watcher(
+            viewer, state, self.encoding, self.offer, self._encode, self.proposals.show, self.finish
+        )
         self.image: Image | None = None
         self._missed = ""
-        self.resized: Callable[[], object] = lambda: None
-        """Called when the image holds data of another size."""
+        self.travelled: Callable[[], object] = lambda: None
+        """Called when another moment, that may hold other things that searches found, is the present one."""
 
     def begin(self, image: Image, source: PlaneSource, variant: Variant, points: Points | None = None) -> None:
         """Open the prompt layers on `image` (or go on with them) and encode its shown plane.
@@ -52,8 +54,9 @@ class Annotator:
                 f"“{points.name}” has {points.ndim} dimensions and “{image.name}” {image.ndim}; "
                 "use a Points layer with as many as the image."
             )
-        prompts, offer = self._offer.prompts, self._offer
+        prompts, offer = self.offer.prompts, self.offer
         own = prompts is not None and (points is None or points is prompts.points)
+        ended = self.encoding.end_searches()
         if image is not self.image or not own:
             self._open(image, points)
         if variant.model != self.encoding.variant.model:
@@ -62,7 +65,7 @@ class Annotator:
             # another model takes no logits of the one before, and its masks are not the ones on offer
             offer.show(offer.amend(replace(offer.moment, candidates=None, feed=None)))
         self._state.image, self._state.model = image.name, variant.model
-        self._state.say("")
+        self._state.say(ended)
         if offer.prompts is not None:
             offer.prompts.focus()
         self.encoding.request(image, source, variant, self._decode)
@@ -72,63 +75,59 @@ class Annotator:
 
         While the mask is still being decoded the wish is kept and carried out when it is there.
         """
-        moment, prompts = self._offer.moment, self._offer.prompts
+        moment, prompts = self.offer.moment, self.offer.prompts
         if moment.candidates is None:
             wanted = bool(moment.editing) or not moment.prompts.empty
-            self._offer.accept_when_decoded = wanted and self._lane.busy("embed", "decode")
+            self.offer.accept_when_decoded = wanted and self._lane.busy("embed", "decode")
             return None
         encoded = self.encoding.current
         if prompts is None or encoded is None:
             return None
-        self._offer.accept_when_decoded = False
+        self.offer.accept_when_decoded = False
         label = moment.editing or None
         commit = self.masks.write(moment.candidates.patch(moment.chosen), encoded.image, encoded.shown, label)
         if commit is None and label is None:
             self._state.say("This mask adds nothing: its pixels belong to other labels already.", problem=True)
             return None
-        after = Moment(prompts.cleared(encoded.shown), encoded.shown.slice_key)
-        self._offer.push(after, commit)
+        after = moment.turned(prompts.cleared(encoded.shown), encoded.shown.slice_key)
+        self.offer.push(after, commit)
         self._state.say("" if commit is not None else f"Label {label} stays as it was.")
         self._restore(after)
         return label or (int(commit.change.after.max()) if commit is not None else None)
 
-    def commit(self, commit: Commit) -> None:
-        """Take a change of labels that was made beside the clicks into the history."""
-        self._offer.push(self._offer.moment, commit)
-
     def clear(self) -> None:
         """Drop the mask on offer and its prompts; undo brings them back."""
-        moment, prompts = self._offer.moment, self._offer.prompts
-        self._offer.accept_when_decoded = False
+        moment, prompts = self.offer.moment, self.offer.prompts
+        self.offer.accept_when_decoded = False
         if prompts is None or (moment.prompts.empty and moment.candidates is None and not moment.editing):
             return
         self._lane.cancel("decode")
         shown = self.encoding.current.shown if self.encoding.current else None
         bare = replace(self._no_prompts(), found=moment.prompts.found)
-        after = Moment(prompts.cleared(shown) if shown else bare, self._offer.slice_key)
-        self._offer.push(after)
+        after = moment.turned(prompts.cleared(shown) if shown else bare, self.offer.slice_key)
+        self.offer.push(after)
         self._restore(after)
 
     def undo(self) -> None:
         """Take back the last click, choice, clear or accepted label."""
-        self._travel(self._offer.history.undo(), backwards=True)
+        self._travel(self.offer.history.undo(), backwards=True)
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        self._travel(self._offer.history.redo(), backwards=False)
+        self._travel(self.offer.history.redo(), backwards=False)
 
     def choose(self, index: int) -> None:
         """Show mask `index` of those on offer."""
-        moment = self._offer.moment
+        moment = self.offer.moment
         if moment.candidates is None or not 0 <= index < len(moment.candidates) or index == moment.chosen:
             return
         after = replace(moment, chosen=index)
-        self._offer.push(after)
-        self._offer.show(after)
+        self.offer.push(after)
+        self.offer.show(after)
 
     def next_candidate(self) -> None:
         """Show the next of the masks on offer."""
-        moment = self._offer.moment
+        moment = self.offer.moment
         if moment.candidates is not None:
             self.choose((moment.chosen + 1) % len(moment.candidates))
 
@@ -140,22 +139,22 @@ class Annotator:
         LayerError
             If nothing is started, or the shown plane has no such label.
         """
-        encoded, layers = self.encoding.current, self._offer.prompts
+        encoded, layers = self.encoding.current, self.offer.prompts
         if encoded is None:
             raise LayerError("Press Start first: a label is refined on an encoded image.")
         self.masks.mask_of(label, encoded.image, encoded.shown)
-        self._offer.accept_when_decoded = False
+        self.offer.accept_when_decoded = False
         prompts = layers.cleared(encoded.shown) if layers is not None else self._no_prompts()
-        after = Moment(prompts, encoded.shown.slice_key, editing=label)
-        self._offer.push(after)
+        after = self.offer.moment.turned(prompts, encoded.shown.slice_key, editing=label)
+        self.offer.push(after)
         self._state.say("")
         self._restore(after)
 
     def toggle_foreground(self, foreground: bool | None = None) -> None:
         """Say what a plain click means (Alt-click means the other); None flips it."""
         self._state.foreground = (not self._state.foreground) if foreground is None else foreground
-        if self._offer.prompts is not None:
-            self._offer.prompts.set_background(not self._state.foreground)
+        if self.offer.prompts is not None:
+            self.offer.prompts.set_background(not self._state.foreground)
 
     @property
     def actions(self) -> dict[str, Callable[[], Any]]:
@@ -171,11 +170,11 @@ class Annotator:
 
     def read_live(self) -> None:
         """Other depth is in use: read the mask on offer against it."""
-        self._offer.read_live()
+        self.offer.read_live()
 
     def is_helper(self, layer: object) -> bool:
         """Whether `layer` is one of the prompt layers or the preview."""
-        prompts = self._offer.prompts
+        prompts = self.offer.prompts
         return prompts is not None and any(layer is own for own in prompts.layers)
 
     def forget(self, layer: Layer) -> None:
@@ -190,11 +189,13 @@ class Annotator:
 
     def finish(self) -> None:
         """End the annotation: the prompt layers and their keys go away; labels and depth stay."""
+        self.encoding.end_searches()
         self.encoding.drop()
         self._watcher.follow(None)
         self.image = None
-        prompts = self._offer.close()
-        self._state.boxes = self._state.words_found = 0
+        prompts = self.offer.close()
+        self.travelled()
+        self.proposals.show()
         if prompts is not None:
             prompts.close()
         self._state.phase = "idle"
@@ -206,7 +207,7 @@ class Annotator:
 
     def fail(self, error: Exception) -> None:
         """Show what went wrong as one sentence."""
-        self._offer.accept_when_decoded = False
+        self.offer.accept_when_decoded = False
         if self.encoding.current is None:
             self.encoding.give_up()
             self._state.phase = "idle"
@@ -219,20 +220,16 @@ class Annotator:
         self.image = image
         prompts.show()
         prompts.set_background(not self._state.foreground)
-        self._offer.open(prompts)
+        self.offer.open(prompts)
         self.masks.turn_to(image)
         self._watcher.follow(image)
-
-    def _on_resized(self) -> None:
-        self.finish()
-        self.resized()
 
     def _no_prompts(self) -> PromptState:
         return PromptState.nothing(self.image.ndim if self.image is not None else 2)
 
     def _on_prompts(self) -> None:
         """The user changed points or boxes."""
-        before, prompts = self._offer.moment, self._offer.prompts
+        before, prompts = self.offer.moment, self.offer.prompts
         if prompts is None:
             return
         new = prompts.read()
@@ -240,13 +237,15 @@ class Annotator:
             return
         if new.same_prompts(before.prompts):
             # boxes that words found: the object being made stays as it is
-            self.proposals.put(new.found, step=True, write=False)
+            self.offer.beside(before.edited(new), step=True)
+            self.proposals.show()
             return
-        grows = new.extends(before.prompts) and before.slice_key == self._offer.slice_key
+        grows = new.extends(before.prompts) and before.slice_key == self.offer.slice_key
         feed = (before.logits if before.candidates is not None else before.feed) if grows else None
-        after = Moment(new, self._offer.slice_key, None, 0, feed, before.editing)
-        self._offer.push(after)
-        self._offer.moment = after
+        after = before.turned(new, self.offer.slice_key, feed, before.editing)
+        self.offer.push(after)
+        self.offer.moment = after
+        self.proposals.show()
         self._decode()
         missed = prompts.missed(new, before.prompts)
         if missed or self._state.message == self._missed:
@@ -255,36 +254,38 @@ class Annotator:
 
     def _decode(self) -> None:
         """Have masks offered for the present prompts, after encoding the shown slice where that is not done yet."""
-        prompts, encoded = self._offer.prompts, self.encoding.current
+        prompts, encoded = self.offer.prompts, self.encoding.current
         if prompts is None:
             return
         if encoded is not None:
-            self._offer.decode(prompts, encoded, self._on_decoded, self.fail)
+            self.offer.decode(prompts, encoded, self._on_decoded, self.fail)
         elif not self._lane.busy("embed"):
             self._encode()
 
     def _on_decoded(self) -> None:
-        if self._offer.accept_when_decoded:
+        if self.offer.accept_when_decoded:
             self._attempt(self.accept)
 
     def _restore(self, moment: Moment) -> None:
         """Make the layers and the mask on offer those of `moment`."""
-        self._offer.moment = moment
-        self._state.boxes = len(moment.prompts.found)
-        if self._offer.prompts is not None:
+        self.offer.moment = moment
+        if self.offer.prompts is not None:
             fits = self.image is not None and moment.prompts.points.shape[1] == self.image.ndim
-            self._offer.prompts.write(moment.prompts if fits else self._no_prompts())
-        if moment.candidates is not None and moment.slice_key == self._offer.slice_key:
-            self._offer.show(moment)
+            self.offer.prompts.write(moment.prompts if fits else self._no_prompts())
+        self.proposals.show()
+        self.travelled()
+        moment = self.offer.moment
+        if moment.candidates is not None and moment.slice_key == self.offer.slice_key:
+            self.offer.show(moment)
         else:
-            self._offer.show(replace(moment, candidates=None) if moment.candidates is not None else moment)
+            self.offer.show(replace(moment, candidates=None) if moment.candidates is not None else moment)
             if moment.editing or not moment.prompts.empty:
                 self._decode()
 
     def _travel(self, step: Step | None, backwards: bool) -> None:
         if step is None:
             return
-        self._offer.accept_when_decoded = False
+        self.offer.accept_when_decoded = False
         self._lane.cancel("decode")
         if step.place is not None and step.place.layer in self._viewer.layers:
             show_plane(step.place.layer, step.place.shown, self._viewer)

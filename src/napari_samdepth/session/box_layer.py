@@ -7,13 +7,12 @@ import pandas as pd
 from napari.layers import Image, Shapes
 from numpy.typing import NDArray
 
-from napari_samdepth.session.history import FoundBox
 from napari_samdepth.session.layers import placement, spatial_shape
+from napari_samdepth.session.searches import DRAWN, FoundBox
 
 COLOUR = "#f1c40f"
 NO_NUMBER = -2
 """In the column `number`: a box that is a prompt. Others are as in `FoundBox.number`."""
-DRAWN = -1
 
 
 class BoxLayer:
@@ -61,9 +60,11 @@ class BoxLayer:
             layer.selected_data = set()
         plain = [FoundBox(corners, "", np.nan, NO_NUMBER) for corners in prompts]
         layer.features = _features([*plain, *found])
-        # what is drawn beside boxes that words found is one more of them
-        layer.feature_defaults = _default(found[-1].name if found else "", DRAWN if found else NO_NUMBER)
         layer.refresh_text()
+
+    def draw_as(self, name: str | None) -> None:
+        """Say what a box drawn from now on is: a prompt, or (with a name) one more of those that words found."""
+        self.layer.feature_defaults = _default(name or "", NO_NUMBER if name is None else DRAWN)
 
     def settle(self) -> None:
         """After the user drew a box: one prompt at a time, a new one replaces the one before."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from napari_samdepth.models.protocols import Embedding, Report, Segmenter
 
 EMBEDDINGS_KEPT = 8
+SEARCHES = ("everything", "words")
+"""Kinds of work that go on in the plane they were begun in, whatever is shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,6 @@ class Encoding:
             Seconds to wait for a newer request before anything is computed.
         """
         self.current, self._wanted, self.variant, self.given_up = None, source.shown, variant, False
-        self._lane.cancel("everything", "words")
         self._state.phase = "busy"
         self._state.task, self._state.progress = f"loading {short_name(variant.model)}", 0.0
 
@@ -115,12 +116,25 @@ class Encoding:
             self._state.phase = "ready"
             done()
 
-        self._lane.submit("embed", work, finish, self._fail)
+        # a search goes on in its slice; another one is not kept waiting for it
+        self._lane.submit("embed", work, finish, self._fail, urgent=self.searching)
 
     def drop(self) -> None:
-        """Forget the current plane and any request under way."""
-        self._lane.cancel("embed", "everything", "words")
+        """Forget the current plane and any request under way; searches go on in theirs."""
+        self._lane.cancel("embed")
         self.current = self._wanted = None
+
+    def end_searches(self) -> str:
+        """Cancel the searches under way; return a sentence on it, "" if there was none."""
+        if not self.searching:
+            return ""
+        self._lane.cancel(*SEARCHES)
+        return "The search under way was ended; start it anew when the image is encoded."
+
+    @property
+    def searching(self) -> bool:
+        """Whether a search of the whole image or for words is under way."""
+        return self._lane.busy(*SEARCHES)
 
     def give_up(self) -> None:
         """What was under way was cancelled or failed."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from napari.components import ViewerModel
 from napari.layers import Labels
 from numpy.typing import NDArray
@@ -15,11 +16,11 @@ from napari_samdepth.core.maskset import MaskSet
 from napari_samdepth.models.everything import propose, usual_search
 from napari_samdepth.models.grid import Search
 from napari_samdepth.session.annotator import Annotator
-from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.found import NOTHING_ADDED, add_features, added, at_full_size, full_plane
-from napari_samdepth.session.geometry import LayerError, shown_plane
+from napari_samdepth.session.found import ELSEWHERE, NOTHING_ADDED, added, at_full_size, full_plane, shown_elsewhere
+from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import placement, spatial_shape
+from napari_samdepth.session.layers import add_features, placement, spatial_shape
+from napari_samdepth.session.searches import WholeImage
 from napari_samdepth.session.state import SessionState
 
 FLOOR = 0.3
@@ -36,9 +37,8 @@ class Everything:
         self._state = state
         self._annotator = annotator
         self._enough = threading.Event()
-        self._found: MaskSet | None = None
-        self._encoded: Encoded | None = None
         self._thresholds = (0.88, 0.95, 0.7, 0)
+        self._shown: WholeImage | None = None
         self.kept: MaskSet | None = None
         self.layer: Labels | None = None
 
@@ -79,13 +79,11 @@ class Everything:
             )
 
         def done(found: MaskSet) -> None:
-            if self._annotator.encoding.current is encoded:
-                if self._encoded is not encoded:
-                    # masks found before belong to another image, slice or look
-                    self.discard()
-                self._found, self._encoded = found, encoded
-                self._state.found = len(found)
-                self._refilter()
+            self._hold(WholeImage(found, encoded) if len(found) else None)
+            if not len(found):
+                self._state.say("No mask was found; try more points a side, or another model.")
+            elif shown_elsewhere(encoded, self._viewer.dims):
+                self._state.say(f"The search found {len(found)} masks {ELSEWHERE}")
 
         self._state.say("")
         self._state.task, self._state.progress = "searching", 0.0
@@ -104,15 +102,12 @@ class Everything:
     ) -> None:
         """Show the masks that pass, now and after the next search; neither encoder nor decoder runs."""
         self._thresholds = (pred_iou_thresh, stability_score_thresh, box_nms_thresh, min_area)
-        self._refilter()
+        self._show()
 
-    def _refilter(self) -> None:
-        if self._found is None or self._encoded is None:
-            return
-        iou, stability, overlap, area = self._thresholds
-        self.kept = self._found.filtered(iou, stability, overlap, min_area=area)
-        self._state.kept = len(self.kept)
-        self._draw(self.kept.labels())
+    def show(self) -> None:
+        """Show what the present moment holds: other masks after undo and redo, or none."""
+        if self._annotator.offer.moment.whole is not self._shown:
+            self._show()
 
     def accept(self) -> int:
         """Write the masks shown as labels, never over labels that are there; one step to undo. Returns how many.
@@ -124,47 +119,68 @@ class Everything:
         LayerError
             If another slice is shown than the one searched, or the Labels layer cannot be written.
         """
-        if self.kept is None or self._encoded is None or not len(self.kept):
+        whole, kept, offer = self._shown, self.kept, self._annotator.offer
+        if whole is None or kept is None or not len(kept):
             return 0
-        encoded, kept = self._encoded, self.kept
-        if shown_plane(encoded.image, self._viewer.dims).slice_key != encoded.shown.slice_key:
+        encoded = whole.encoded
+        if shown_elsewhere(encoded, self._viewer.dims):
             raise LayerError("These masks were found in another slice; go back to it to add them, or discard them.")
         labels = at_full_size(kept.labels(), encoded, self._viewer.dims)
-        numbers = self._annotator.masks.write_many(labels, len(kept), encoded.image, self._annotator.commit)
+        numbers = self._annotator.masks.write_many(
+            labels,
+            len(kept),
+            encoded.image,
+            lambda commit: offer.beside(replace(offer.moment, whole=None), step=True, commit=commit),
+        )
         layer = self._annotator.masks.layer
         if numbers is None or layer is None:
             self._state.say(NOTHING_ADDED, problem=True)
             return 0
         scores, new = kept.scores[kept.by_area], numbers > 0
         told = {
+            "index": numbers[new],
             "parent": np.concatenate([[0], numbers])[kept.parents()][new],
             "predicted_iou": scores[new, 0],
             "stability_score": scores[new, 1],
         }
-        add_features(layer, numbers[new], told)
-        self.discard()
+        add_features(layer, pd.DataFrame(told))
+        self._show()
         self._state.say(added(numbers))
         return int(new.sum())
 
     def discard(self) -> None:
-        """Take the layer of found masks away."""
-        layer, self.layer, self._found, self.kept = self.layer, None, None, None
+        """Take the found masks and their layer away; undo brings them back."""
+        if self._annotator.offer.moment.whole is not None:
+            self._hold(None)
+
+    def forget(self, layer: object) -> None:
+        """A layer was removed: if it was ours, what was found goes with it."""
+        if self.layer is not None and layer is self.layer:
+            self.layer = None
+            self.discard()
+
+    def _hold(self, whole: WholeImage | None) -> None:
+        """What is found is another from now on; one step to undo."""
+        offer = self._annotator.offer
+        offer.beside(replace(offer.moment, whole=whole), step=True)
+        self._show()
+
+    def _show(self) -> None:
+        """Let the layer and the panels show which of the masks found pass the thresholds."""
+        whole = self._annotator.offer.moment.whole
+        if whole is not None:
+            iou, stability, overlap, area = self._thresholds
+            self.kept = whole.found.filtered(iou, stability, overlap, min_area=area)
+            self._state.found, self._state.kept = len(whole.found), len(self.kept)
+            self._draw(whole, self.kept.labels())
+            return
+        layer, self.layer, self.kept, self._shown = self.layer, None, None, None
         self._state.found = self._state.kept = 0
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
-    def forget(self, layer: object) -> None:
-        """A layer was removed: if it was ours or the image, what was found goes with it."""
-        if self.layer is not None and layer is self.layer:
-            self.layer = None
-            self.discard()
-        elif self._encoded is not None and layer is self._encoded.image:
-            self.discard()
-
-    def _draw(self, labels: NDArray[np.int32]) -> None:
-        encoded = self._encoded
-        if encoded is None:
-            return
+    def _draw(self, whole: WholeImage, labels: NDArray[np.int32]) -> None:
+        encoded, before = whole.encoded, self._shown
         image = encoded.image
         if self.layer is None or self.layer.data.shape != spatial_shape(image):
             layer = Labels(
@@ -178,5 +194,8 @@ class Everything:
             self._viewer.add_layer(layer)
             if selected is not None:
                 self._viewer.layers.selection.active = selected
+        elif before is not None and before is not whole:
+            full_plane(before.encoded).take(self.layer.data)[...] = 0
         full_plane(encoded).take(self.layer.data)[...] = at_full_size(labels, encoded, self._viewer.dims)
+        self._shown = whole
         self.layer.refresh()

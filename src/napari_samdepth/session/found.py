@@ -1,23 +1,30 @@
-"""What finding many masks at once shares: bringing them to the image's full size, and noting what is known of each."""
+"""What finding many masks at once shares: bringing them to the image's full size, and saying what became of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from napari.components import Dims
-from napari.layers import Labels
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.geometry import Shown, plane_affine
-from napari_samdepth.session.layers import known_features, spatial_shape, write_features
+from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
+from napari_samdepth.session.layers import spatial_shape
 
 NOTHING_ADDED = "These masks add nothing: their pixels belong to other labels already."
+
+
+ELSEWHERE = "in the slice that it was started in; go back to it to use them."
+
+
+def shown_elsewhere(encoded: Encoded, dims: Dims) -> bool:
+    """Whether another slice is shown than the one encoded, or none."""
+    try:
+        return shown_plane(encoded.image, dims).slice_key != encoded.shown.slice_key
+    except LayerError:
+        return True
 
 
 def full_plane(encoded: Encoded) -> Shown:
@@ -41,22 +48,3 @@ def added(numbers: NDArray[np.int_]) -> str:
     count, left = int((numbers > 0).sum()), int((numbers == 0).sum())
     text = "1 mask was added as a label" if count == 1 else f"{count} masks were added as labels"
     return f"{text}; {left} left out, on labels that are there already." if left else f"{text}."
-
-
-def add_features(layer: Labels, numbers: NDArray[np.int_], told: Mapping[str, Any]) -> None:
-    """Note in the layer's features what is known of new labels; what is there of others stays.
-
-    Parameters
-    ----------
-    layer
-        Where the labels were written.
-    numbers
-        (n,) the labels.
-    told
-        Column to n values.
-    """
-    table = pd.DataFrame({"index": numbers, **told})
-    old = known_features(layer)
-    if len(old):
-        table = pd.concat([old[~old["index"].isin(numbers)], table], ignore_index=True)
-    write_features(layer, table)

@@ -10,36 +10,7 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Candidates
 from napari_samdepth.core.labelling import LabelPatch
-
-
-@dataclass(frozen=True, eq=False)
-class FoundBox:
-    """A box that words found, or that was drawn beside such.
-
-    Attributes
-    ----------
-    corners
-        (4, ndim): the corners of a rectangle in data pixels of the Shapes layer.
-    name
-        The phrase that found it.
-    score
-        How sure the detector was, NaN for one drawn by hand.
-    number
-        Which of the detections it came from, -1 for one drawn by hand.
-    """
-
-    corners: NDArray[np.float64]
-    name: str
-    score: float
-    number: int
-
-    def same(self, other: FoundBox) -> bool:
-        """Whether both are the same box of the same object."""
-        return (
-            (self.number, self.name) == (other.number, other.name)
-            and self.corners.shape == other.corners.shape
-            and np.allclose(self.corners, other.corners, atol=1e-3)
-        )
+from napari_samdepth.session.searches import DRAWN, FoundBox, Sought, WholeImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +70,7 @@ class PromptState:
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """The object being made: its prompts and the masks on offer for them.
+    """The object being made, its prompts and the masks on offer for them, and what searches found beside it.
 
     Attributes
     ----------
@@ -115,6 +86,12 @@ class Moment:
         (h, w) logits given to the decoder with the prompts, or None.
     editing
         Label being refined, 0 if a new one is made.
+    whole
+        What the whole-image search found, None where there is none, or it was added or discarded.
+    sought
+        What words found, one search a slice.
+    dropped
+        Numbers of the boxes that words found and the user deleted.
     """
 
     prompts: PromptState
@@ -123,6 +100,30 @@ class Moment:
     chosen: int = 0
     feed: NDArray[np.float32] | None = None
     editing: int = 0
+    whole: WholeImage | None = None
+    sought: tuple[Sought, ...] = ()
+    dropped: frozenset[int] = frozenset()
+
+    def edited(self, prompts: PromptState) -> Moment:
+        """Return the moment after the user changed what the layers hold; the masks on offer stay."""
+        gone = {box.number for box in self.prompts.found} - {box.number for box in prompts.found}
+        return replace(self, prompts=prompts, dropped=self.dropped | (gone - {DRAWN}))
+
+    def turned(
+        self,
+        prompts: PromptState,
+        slice_key: tuple[int, ...],
+        feed: NDArray[np.float32] | None = None,
+        editing: int = 0,
+    ) -> Moment:
+        """Return the moment after a change of prompts, for which masks are not on offer yet."""
+        return replace(self.edited(prompts), slice_key=slice_key, candidates=None, chosen=0, feed=feed, editing=editing)
+
+    def asks_as(self, other: Moment) -> bool:
+        """Whether the masks asked for are the same, and not there yet."""
+        asked, others = (self.slice_key, self.editing), (other.slice_key, other.editing)
+        same = self.prompts.same_prompts(other.prompts) and self.feed is other.feed
+        return same and asked == others and self.candidates is None
 
     @property
     def logits(self) -> NDArray[np.float32] | None:
@@ -132,11 +133,12 @@ class Moment:
 
 @dataclass(frozen=True, eq=False)
 class Commit:
-    """A change of a Labels layer: the layer object, the plane and what changed there."""
+    """A change of a Labels layer: the layer object, the plane, what changed there and which labels are new."""
 
     layer: Any
     shown: Any
     change: LabelPatch
+    created: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,8 +252,20 @@ def known_features(labels: Labels) -> pd.DataFrame:
     return old.drop_duplicates("index", keep="last")
 
 
-def forget_features(labels: Labels, number: int) -> None:
-    """Take what is known of a label out of the features: its number is given to another object."""
-    old = labels.features
-    if "index" in old.columns and (old["index"] == number).any():
-        labels.features = old[old["index"] != number].reset_index(drop=True)
+def add_features(labels: Labels, table: pd.DataFrame) -> None:
+    """Note in the features what is known of new labels (`index` and other columns); what is there of others stays."""
+    old = known_features(labels)
+    if len(old):
+        table = pd.concat([old[~old["index"].isin(table["index"])], table], ignore_index=True)
+    write_features(labels, table)
+
+
+def take_features(labels: Labels, numbers: Collection[int]) -> pd.DataFrame:
+    """Take what is known of labels out of the features, and return it: the numbers may be given to other objects."""
+    old: pd.DataFrame = labels.features
+    if "index" not in old.columns:
+        return pd.DataFrame(old.iloc[:0])
+    theirs = old["index"].isin(numbers)
+    if theirs.any():
+        labels.features = old[~theirs].reset_index(drop=True)
+    return pd.DataFrame(old[theirs])

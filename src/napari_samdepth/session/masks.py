@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import pandas as pd
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
@@ -14,14 +16,15 @@ from napari_samdepth.core.labelling import next_label, replace_label, widened, w
 from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
 from napari_samdepth.session.history import Commit
 from napari_samdepth.session.layers import (
+    add_features,
     check_writable,
     clipped,
-    forget_features,
     move_patch,
     new_masks,
     plane_view,
     spatial_shape,
     still_there,
+    take_features,
     write_change,
 )
 from napari_samdepth.session.state import SessionState
@@ -41,6 +44,7 @@ class MaskLayer:
         self._state = state
         self._highest = 0
         self._made_for: Image | None = None
+        self._taken: WeakKeyDictionary[Commit, pd.DataFrame] = WeakKeyDictionary()
         self.layer: Labels | None = None
 
     def use(self, layer: Labels) -> None:
@@ -93,11 +97,11 @@ class MaskLayer:
             return None
         write_change(layer, target, change)
         if not label:
-            forget_features(layer, number)
+            take_features(layer, [number])
         self._highest = max(self._highest, number)
         self._state.next_label = self._highest + 1
         layer.selected_label = number
-        return Commit(layer, target, change)
+        return Commit(layer, target, change, () if label else (number,))
 
     def write_many(
         self, found: NDArray[np.int32], count: int, image: Image, commit: Callable[[Commit], None]
@@ -126,7 +130,7 @@ class MaskLayer:
             return None
         write_change(layer, shown, change)
         self._highest, self._state.next_label = last, last + 1
-        commit(Commit(layer, shown, change))
+        commit(Commit(layer, shown, change, tuple(numbers[new].tolist())))
         return numbers
 
     def _widen(self, layer: Labels, number: int) -> None:
@@ -147,6 +151,10 @@ class MaskLayer:
             return False
         check_writable(layer)
         write_change(layer, commit.shown, commit.change, revert=backwards)
+        if backwards:
+            self._taken[commit] = take_features(layer, commit.created)
+        elif len(table := self._taken.pop(commit, pd.DataFrame())):
+            add_features(layer, table)
         self._highest = 0
         self.refresh_next()
         return True

@@ -77,19 +77,19 @@ class Offer:
         return self.moment.candidates is not None or self._lane.busy("decode")
 
     def open(self, prompts: PromptLayers) -> None:
-        """Begin with new prompt layers; only what wrote labels can be undone across them."""
-        self.history.keep_commits(Moment(EMPTY))
+        """Begin with new prompt layers."""
         self.prompts = prompts
         self._preview = PreviewWriter(prompts.preview)
         # points that the user had already are prompts, but no step to be undone
         self.moment = Moment(prompts.read())
 
     def close(self) -> PromptLayers | None:
-        """Let go of the prompt layers and return them; nothing is on offer any longer."""
+        """Let go of the prompt layers and return them; only what wrote labels can be undone from now on."""
         prompts, self.prompts, self._preview = self.prompts, None, None
         self.accept_when_decoded = False
         self._lane.cancel("decode")
         self.moment = Moment(EMPTY)
+        self.history.keep_commits(self.moment)
         self._state.scores, self._state.live, self._state.editing = (), {}, 0
         return prompts
 
@@ -103,6 +103,24 @@ class Offer:
         self.history.amend(self.moment, new)
         self.moment = new
         return new
+
+    def beside(self, after: Moment, step: bool, commit: Commit | None = None) -> None:
+        """What searches found changed, and led to `after`; the object being made stays as it is.
+
+        Parameters
+        ----------
+        after
+            The moment from now on.
+        step
+            Whether this can be undone by itself.
+        commit
+            A change of labels that belongs to it.
+        """
+        if step:
+            self.push(after, commit)
+            self.moment = after
+        else:
+            self.amend(after)
 
     def void(self, editing: int) -> None:
         """What was decoded is void; the label `editing` goes on being refined."""
@@ -147,8 +165,9 @@ class Offer:
 
         def take(answer: Answer) -> None:
             candidates, patch, live = answer
-            if self.moment is moment:
-                self.show(self.amend(replace(moment, candidates=candidates, chosen=candidates.best)), patch, live)
+            # searches may have found something meanwhile
+            if self.moment.asks_as(moment):
+                self.show(self.amend(replace(self.moment, candidates=candidates, chosen=candidates.best)), patch, live)
                 done()
 
         self._lane.submit("decode", work, take, failed, urgent=True)

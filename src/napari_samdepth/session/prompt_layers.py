@@ -125,6 +125,10 @@ class PromptLayers:
             self._box_layer.write(state.boxes, state.found)
             self._set_default(self._background)
 
+    def draw_as(self, name: str | None) -> None:
+        """Say what a box drawn from now on is: a prompt, or (with a name) one more of those that words found."""
+        self._box_layer.draw_as(name)
+
     def cleared(self, shown: Shown) -> PromptState:
         """Return the layers' content without what lies in the shown slice."""
         state = self.read()

@@ -72,7 +72,7 @@ class AnnotationSession:
         self.everything = Everything(viewer, self.lane, self.state, self._annotator)
         self.words = Words(viewer, self.lane, self.state, self._annotator)
         self.depths.changed = self._annotator.read_live
-        self._annotator.resized = self.everything.discard
+        self._annotator.travelled = self._show_searches
         # napari holds methods weakly and other callables strongly: this one keeps the session as long as the viewer
         self._on_removed = partial(self._on_layer_removed)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -289,13 +289,11 @@ class AnnotationSession:
 
     def finish(self) -> None:
         """End the annotation: the prompt layers and their keys go away; labels and depth stay."""
-        self.everything.discard()
         self._annotator.finish()
 
     def close(self) -> None:
         """Cancel everything and let go of the viewer; labels and depth stay."""
         self.lane.close()
-        self.everything.discard()
         self._annotator.close()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.layers.events.renamed.disconnect(self._on_layer_renamed)
@@ -318,6 +316,10 @@ class AnnotationSession:
         self.depths.forget(layer)
         self.everything.forget(layer)
         self._annotator.forget(layer)
+
+    def _show_searches(self) -> None:
+        self.everything.show()
+        self.words.show()
 
     def _on_layer_renamed(self, _event: Any) -> None:
         if self.image is not None:

@@ -31,9 +31,10 @@ class Watcher:
         encoding: Encoding,
         offer: Offer,
         encode: Callable[[float], None],
+        turned: Callable[[], None],
         finish: Callable[[], None],
     ) -> None:
-        """The session's parts, and two things to do.
+        """The session's parts, and three things to do.
 
         Parameters
         ----------
@@ -41,6 +42,8 @@ class Watcher:
             The session's parts.
         encode
             Encodes the shown slice when that many seconds have passed without another request.
+        turned
+            Shows what is known of the slice that is shown now.
         finish
             Ends the annotation.
         """
@@ -49,6 +52,7 @@ class Watcher:
         self._encoding = encoding
         self._offer = offer
         self._encode = encode
+        self._turned = turned
         self._finish = finish
         self._image: Image | None = None
         for name in DIMS:
@@ -78,28 +82,33 @@ class Watcher:
             key = shown_plane(self._image, self._viewer.dims).slice_key
         except LayerError as error:
             self._forget_plane(editing=0)
+            self._turned()
             self._state.say(str(error))
             return
         if key == self._encoding.slice_key:
             return
         self._forget_plane(editing=0)
+        self._turned()
         if self._encoding.instant:
             self._encode(0.0)
         else:
             self._state.say("Another slice is shown; it is encoded at the first click.")
 
-    def _on_look_changed(self, _event: Any = None) -> None:
+    def _on_look_changed(self, event: Any) -> None:
         """What was encoded is void; where a mask is on offer, or about to be, it is made anew for the new look."""
         image, prompts = self._image, self._offer.prompts
         if image is not None and prompts is not None and prompts.preview.data.shape != spatial_shape(image):
             self._finish()
             self._state.say(f"“{image.name}” holds data of another size now; press Start to click on them.")
             return
+        ended = self._encoding.end_searches() if event.type == "data" else ""
         awaited = self._offer.awaited or self._encoding.under_way
         self._forget_plane(self._offer.moment.editing)
         if awaited:
             self._encode(PATIENCE)
-        else:
+        if ended:
+            self._state.say(f"“{image.name}” holds other data now. {ended}" if image is not None else ended)
+        elif not awaited:
             self._state.say("The image looks different now; it is encoded anew at the next click.")
 
     def _on_place_changed(self, event: Any) -> None:

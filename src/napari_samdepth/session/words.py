@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
+import pandas as pd
 from napari.components import ViewerModel
-from numpy.typing import NDArray
 from skimage.segmentation import relabel_sequential
 
 from napari_samdepth.core.candidates import Patch
@@ -16,10 +14,11 @@ from napari_samdepth.models.protocols import Report, TextDetector
 from napari_samdepth.models.text import THRESHOLD, find_text, segment_boxes
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.found import NOTHING_ADDED, add_features, added, at_full_size
-from napari_samdepth.session.geometry import LayerError
-from napari_samdepth.session.history import FoundBox
+from napari_samdepth.session.found import ELSEWHERE, NOTHING_ADDED, added, at_full_size, shown_elsewhere
+from napari_samdepth.session.geometry import LayerError, shown_plane
 from napari_samdepth.session.jobs import Lane
+from napari_samdepth.session.layers import add_features
+from napari_samdepth.session.searches import FoundBox, Sought
 from napari_samdepth.session.speed import measured
 from napari_samdepth.session.state import SessionState
 
@@ -44,11 +43,8 @@ class Words:
         self._state = state
         self._annotator = annotator
         self._detectors: dict[str, TextDetector] = {}
-        self._found: Detections | None = None
-        self._encoded: Encoded | None = None
         self._threshold = START
-        self._shown: set[int] = set()
-        self._dropped: set[int] = set()
+        self._counted = 0
 
     def find(self, text: str, model: str = "grounding-dino-tiny") -> None:
         """Look for what `text` names in the encoded plane, on the lane; the boxes come into `SAM boxes`.
@@ -76,14 +72,13 @@ class Words:
             )
 
         def done(found: Detections) -> None:
-            if self._annotator.encoding.current is not encoded:
-                return
-            self._found, self._encoded = found, encoded
-            self._shown, self._dropped = set(), set()
-            self._state.words_found = len(found)
-            self._propose(step=True, keep=[])
-            if not self._state.boxes:
+            sought = Sought(found, encoded.shown, self._counted)
+            self._counted += len(found)
+            self._propose(sought, keep=[], step=True)
+            if not sought.boxes(self._threshold, SAME_OBJECT, frozenset()):
                 self._state.say("Nothing was found; lower the score, or try other words.")
+            elif shown_elsewhere(encoded, self._viewer.dims):
+                self._state.say(f"The search found boxes {ELSEWHERE}")
 
         self._state.say("")
         self._state.task, self._state.progress = "finding words", 0.0
@@ -95,12 +90,13 @@ class Words:
         Boxes that the user moved or drew stay, those that the user deleted stay away.
         """
         self._threshold = threshold
-        if self._found is None or self._annotator.encoding.current is not self._encoded:
-            return
-        boxes = [box for box, _ in self._annotator.proposals.here]
-        here = {box.number for box in boxes}
-        self._dropped = (self._dropped | (self._shown - here)) - here
-        self._propose(step=False, keep=[box for box in boxes if not self._as_found(box)])
+        self.show()
+
+    def show(self) -> None:
+        """Show which of the shown slice's boxes pass, as after undo and redo."""
+        sought, here = self._annotator.proposals.sought, self._annotator.proposals.here
+        if sought is not None:
+            self._propose(sought, [box for box in here if not sought.unmoved(box)], step=False)
 
     def accept(self) -> None:
         """Make masks of the boxes in `SAM boxes` on the lane and write them as labels, over none that are there.
@@ -112,13 +108,12 @@ class Words:
         LayerError
             If nothing is encoded, or no box is there.
         """
-        encoded, boxes = self._annotator.need_encoded("masks are made"), self._annotator.proposals.here
+        encoded, proposals = self._annotator.need_encoded("masks are made"), self._annotator.proposals
+        boxes, sought = proposals.placed(encoded.shown), proposals.sought
         if not boxes:
             raise LayerError("There is no box to make masks of; find words first.")
-        ready = self._found.patches if self._found is not None and self._encoded is encoded else None
-        there: dict[FoundBox, Mask] = {}
-        if ready is not None:
-            there = {box: (ready[box.number], box, box.score) for box, _ in boxes if self._as_found(box)}
+        ready = [(box, None if sought is None else sought.mask(box)) for box, _ in boxes]
+        there: dict[FoundBox, Mask] = {box: (patch, box, box.score) for box, patch in ready if patch is not None}
 
         def work(report: Report) -> list[Mask]:
             made = [(box, where) for box, where in boxes if box not in there]
@@ -127,7 +122,8 @@ class Words:
             return [there.get(box) or masks[box] for box, _ in boxes]
 
         def done(masks: list[Mask]) -> None:
-            if self._annotator.encoding.current is not encoded:
+            if shown_elsewhere(encoded, self._viewer.dims):
+                self._state.say("Another slice is shown than the one of the boxes; go back to it and make masks again.")
                 return
             try:
                 self._write(masks, encoded)
@@ -139,24 +135,25 @@ class Words:
         self._lane.submit("words", work, done, self._annotator.fail)
 
     def discard(self) -> None:
-        """Take the boxes of the encoded slice away; undo brings them back."""
+        """Take what words found in the shown slice away; undo brings it back."""
         proposals = self._annotator.proposals
-        if proposals.here:
-            proposals.put(proposals.elsewhere, step=True)
-        self._found, self._state.words_found = None, 0
+        image = self._annotator.image
+        if image is not None and (proposals.here or proposals.sought is not None):
+            proposals.put([], shown_plane(image, self._viewer.dims), step=True, sought=None)
 
     def _write(self, masks: list[Mask], encoded: Encoded) -> None:
         labels = painted([patch for patch, _, _ in masks], encoded.shown.shape)
         seen = np.unique(labels[labels > 0])
         kept = [masks[number - 1] for number in seen]
         labels = relabel_sequential(labels)[0].astype(np.int32)
-        boxes = {box for _, box, _ in masks}
-        rest = tuple(box for box in self._annotator.proposals.everywhere if box not in boxes)
+        proposals, made = self._annotator.proposals, [box for _, box, _ in masks]
+        # what the user drew or moved meanwhile stays
+        rest = [box for box, _ in proposals.placed(encoded.shown) if not any(box.same(other) for other in made)]
         numbers = self._annotator.masks.write_many(
             at_full_size(labels, encoded, self._viewer.dims),
             len(kept),
             encoded.image,
-            lambda commit: self._annotator.proposals.put(rest, step=True, commit=commit),
+            lambda commit: proposals.put(rest, encoded.shown, step=True, sought=None, commit=commit),
         )
         layer = self._annotator.masks.layer
         if numbers is None or layer is None:
@@ -164,37 +161,19 @@ class Words:
             return
         kept = [mask for mask, number in zip(kept, numbers, strict=True) if number]
         told = {
+            "index": numbers[numbers > 0],
             "name": [box.name for _, box, _ in kept],
             "word_score": [box.score for _, box, _ in kept],
             "predicted_iou": [iou for _, _, iou in kept],
         }
-        add_features(layer, numbers[numbers > 0], told)
-        self._found, self._state.words_found = None, 0
+        add_features(layer, pd.DataFrame(told))
         self._state.say(added(numbers))
 
-    def _propose(self, step: bool, keep: list[FoundBox]) -> None:
-        """Show what passes the threshold, beside boxes of other slices and those to be kept."""
-        found, encoded = self._found, self._encoded
-        assert found is not None
-        assert encoded is not None
-        edited = {box.number for box in keep}
-        numbers = [int(i) for i in found.above(self._threshold, SAME_OBJECT) if i not in self._dropped | edited]
-        self._shown = {*numbers, *(edited - {-1})}
-        fresh = [FoundBox(self._corners(i), found.names[i], float(found.scores[i]), i) for i in numbers]
-        self._annotator.proposals.put((*self._annotator.proposals.elsewhere, *keep, *fresh), step=step)
-
-    def _as_found(self, box: FoundBox) -> bool:
-        """Whether a box still lies where the detector put it."""
-        found = self._found
-        if found is None or not 0 <= box.number < len(found):
-            return False
-        return box.same(replace(box, corners=self._corners(box.number)))
-
-    def _corners(self, number: int) -> NDArray[np.float64]:
-        """Return the corners (4, ndim) of a detection's box in data pixels of the image."""
-        assert self._found is not None
-        assert self._encoded is not None
-        # detections count from the first pixel's edge, layers from its centre
-        top, left, bottom, right = self._found.boxes[number] - 0.5
-        corners = np.array([[top, left], [top, right], [bottom, right], [bottom, left]])
-        return self._encoded.shown.to_data(corners)
+    def _propose(self, sought: Sought, keep: list[FoundBox], step: bool) -> None:
+        """Let the boxes of a slice be those that pass the threshold, beside those to be kept."""
+        proposals, dropped = self._annotator.proposals, self._annotator.offer.moment.dropped
+        kept = frozenset(box.number for box in keep)
+        boxes = [*keep, *sought.boxes(self._threshold, SAME_OBJECT, dropped | kept)]
+        there = {box.number for box, _ in proposals.placed(sought.shown)}
+        if step or there != {box.number for box in boxes}:
+            proposals.put(boxes, sought.shown, step, sought)

@@ -64,7 +64,7 @@ class WordsFold(Fold):
         self.count.setText(f"{boxes} in “SAM boxes”, yours to edit")
         none = "" if state.boxes else "There is no box; lower the score."
         enable(self.make_button, "Masks are being made." if busy else none)
-        enable(self.drop_button, none)
+        enable(self.drop_button, "" if state.boxes or state.words_found else none)
 
     def _find(self) -> None:
         if self.find_button.isEnabled() and may_use(self._dock, self.model.choice):
