@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 
 from napari_samdepth.models.decoding import ObjectDecoder, is_stock
 from napari_samdepth.models.device import torch_module
@@ -47,6 +48,23 @@ def test_every_bit_is_the_stock_decoders(tiny_sam: Any, features: Any, kind: str
     for _ in range(2):
         found = decoder(features, *prompts, several, plain=kind != "mask")
         for ours, theirs in zip(found, stock(tiny_sam, features, prompts, several), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_every_bit_is_the_stock_decoders_at_the_size_of_published_checkpoints(count: int) -> None:
+    # kernels of torch's libraries, and with them the order of sums, depend on sizes
+    torch.manual_seed(3)
+    transformer = TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8)
+    encoder = PromptEncoder(256, (64, 64), (1024, 1024), 16)
+    stock_decoder = MaskDecoder(transformer_dim=256, transformer=transformer, iou_head_hidden_dim=256)
+    features, positions = torch.randn(1, 256, 64, 64), encoder.get_dense_pe()
+    decoder = ObjectDecoder(stock_decoder, positions)
+    points = 1024 * torch.rand(1, count, 2), torch.ones(1, count)
+    for mask in (None, torch.randn(1, 1, 256, 256)):
+        prompts = encoder(points, None, mask)
+        found = decoder(features, *prompts, True, plain=mask is None)
+        for ours, theirs in zip(found, stock_decoder(features, positions, *prompts, True), strict=True):
             assert torch.equal(ours, theirs)
 
 

@@ -1,8 +1,9 @@
 """SAM's mask decoder for one object, bit for bit as segment_anything computes it, with nothing computed twice.
 
 The first layer's view of the image does not depend on the prompts: it is kept from click to click. Sums that the stock
-decoder forms twice are formed once, and what is needed no longer is written over. Every number comes from the same
-operations on the same numbers, so masks and scores are the stock decoder's.
+decoder forms twice are formed once, and what is needed no longer is written over. The transposed convolutions get their
+weights with channels last, as the image comes: on a CPU most of their time went into bringing both into another order.
+Every number comes from the same operations on the same numbers, so masks and scores are the stock decoder's.
 
 Source of the network: Kirillov et al., "Segment Anything", ICCV 2023, appendix A.
 """
@@ -56,6 +57,7 @@ class ObjectDecoder:
     def __init__(self, decoder: Any, positions: Any) -> None:
         self._decoder = decoder
         self._places = positions.flatten(2).permute(0, 2, 1)
+        self._kernels = {part: _channels_last(part.weight) for part in decoder.output_upscaling if _enlarges(part)}
         self._seen: tuple[ref[Any], SeenImage] | None = None
 
     def __call__(self, features: Any, sparse: Any, dense: Any, several: bool, plain: bool) -> tuple[Any, Any]:
@@ -82,8 +84,8 @@ class ObjectDecoder:
         fine = self._upscaled(pixels.transpose(1, 2).view(features.shape))
         networks = enumerate(decoder.output_hypernetworks_mlps, start=1)
         kernels = torch.stack([network(tokens[:, at]) for at, network in networks], dim=1)
-        masks = (kernels @ fine.flatten(2)).view(1, -1, *fine.shape[2:])
         wanted = slice(1, None) if several else slice(0, 1)
+        masks = (kernels @ fine.flatten(2)).view(1, -1, *fine.shape[2:])
         return masks[:, wanted], decoder.iou_prediction_head(tokens[:, 0])[:, wanted]
 
     def _look_at(self, features: Any, dense: Any, plain: bool) -> SeenImage:
@@ -113,10 +115,31 @@ class ObjectDecoder:
         return transformer.norm_final_attn(tokens), pixels
 
     def _upscaled(self, x: Any) -> Any:
-        """Return the image (1, c, 4 h, 4 w) of (1, C, h, w)."""
+        """Return the image (1, c, 4 h, 4 w) of (1, C, h, w); what the parts make is written over by the next."""
+        torch = torch_module()
         for part in self._decoder.output_upscaling:
-            x = _normed(part, x) if type(part).__name__ == "LayerNorm2d" else part(x)
+            if part in self._kernels:
+                x = x.contiguous(memory_format=torch.channels_last)
+                x = torch.nn.functional.conv_transpose2d(x, self._kernels[part], part.bias, part.stride)
+            elif type(part).__name__ == "LayerNorm2d":
+                x = _normed(part, x.contiguous())
+            elif type(part).__name__ == "GELU" and part.approximate == "none":
+                # torch takes another kernel, with other bits, where memory is not in the order of the axes
+                torch.ops.aten.gelu_(x if x.is_contiguous() else x.permute(0, 2, 3, 1))
+            else:
+                x = part(x)
         return x
+
+
+def _enlarges(part: Any) -> bool:
+    """Return whether a part is a transposed convolution as segment_anything builds them, on a CPU."""
+    if type(part).__name__ != "ConvTranspose2d" or part.weight.device.type != "cpu":
+        return False
+    return part.kernel_size == part.stride and part.padding == part.output_padding == (0, 0) and part.groups == 1
+
+
+def _channels_last(weight: Any) -> Any:
+    return weight.detach().contiguous(memory_format=torch_module().channels_last)
 
 
 def among_tokens(layer: Any, tokens: Any, prompts: Any) -> Any:
@@ -148,9 +171,9 @@ def _attend(attention: Any, queries: Any, keys: Any, values: Any) -> Any:
 
 
 def _normed(norm: Any, x: Any) -> Any:
-    """Return what segment_anything's ``LayerNorm2d`` gives for (1, c, h, w)."""
+    """Return what segment_anything's ``LayerNorm2d`` gives for (1, c, h, w), which is written over."""
     apart = x - x.mean(1, keepdim=True)
-    apart /= (apart.pow(2).mean(1, keepdim=True) + norm.eps).sqrt()
+    apart /= (torch_module().pow(apart, 2, out=x).mean(1, keepdim=True) + norm.eps).sqrt()
     apart *= norm.weight[:, None, None]
     apart += norm.bias[:, None, None]
     return apart
