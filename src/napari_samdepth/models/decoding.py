@@ -135,7 +135,8 @@ def _enlarges(part: Any) -> bool:
     """Return whether a part is a transposed convolution as segment_anything builds them, on a CPU."""
     if type(part).__name__ != "ConvTranspose2d" or part.weight.device.type != "cpu":
         return False
-    return part.kernel_size == part.stride and part.padding == part.output_padding == (0, 0) and part.groups == 1
+    plain = part.padding == part.output_padding == (0, 0) and part.groups == 1
+    return bool(plain and part.kernel_size == part.stride)
 
 
 def _channels_last(weight: Any) -> Any:
