@@ -3,7 +3,10 @@
 The first layer's view of the image does not depend on the prompts: it is kept from click to click. Sums that the stock
 decoder forms twice are formed once, and what is needed no longer is written over. The transposed convolutions get their
 weights with channels last, as the image comes: on a CPU most of their time went into bringing both into another order.
-Every number comes from the same operations on the same numbers, so masks and scores are the stock decoder's.
+
+Every number comes from the same operations on the same numbers, so masks and scores are the stock decoder's. Which
+kernel an operation gets is up to torch's libraries and the processor: the first masks are made both ways, and the stock
+way stays where a bit differs.
 
 Source of the network: Kirillov et al., "Segment Anything", ICCV 2023, appendix A.
 """
@@ -59,6 +62,7 @@ class ObjectDecoder:
         self._places = positions.flatten(2).permute(0, 2, 1)
         self._kernels = {part: _channels_last(part.weight) for part in decoder.output_upscaling if _enlarges(part)}
         self._seen: tuple[ref[Any], SeenImage] | None = None
+        self._same_bits: bool | None = None
 
     def __call__(self, features: Any, sparse: Any, dense: Any, several: bool, plain: bool) -> tuple[Any, Any]:
         """Decode the prompts of one object, in inference mode.
@@ -81,11 +85,10 @@ class ObjectDecoder:
         torch, decoder = torch_module(), self._decoder
         outputs = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens, pixels = self._transformed(self._look_at(features, dense, plain), torch.cat([outputs[None], sparse], 1))
-        fine = self._upscaled(pixels.transpose(1, 2).view(features.shape))
         networks = enumerate(decoder.output_hypernetworks_mlps, start=1)
         kernels = torch.stack([network(tokens[:, at]) for at, network in networks], dim=1)
         wanted = slice(1, None) if several else slice(0, 1)
-        masks = (kernels @ fine.flatten(2)).view(1, -1, *fine.shape[2:])
+        masks = self._masks(pixels.transpose(1, 2).view(features.shape), kernels)
         return masks[:, wanted], decoder.iou_prediction_head(tokens[:, 0])[:, wanted]
 
     def _look_at(self, features: Any, dense: Any, plain: bool) -> SeenImage:
@@ -113,6 +116,17 @@ class ObjectDecoder:
         placed = pixels + self._places
         tokens = tokens + transformer.final_attn_token_to_image(q=tokens + prompts, k=placed, v=pixels)
         return transformer.norm_final_attn(tokens), pixels
+
+    def _masks(self, x: Any, kernels: Any) -> Any:
+        """Return logits (1, k, 4 h, 4 w) of the image (1, C, h, w) and the masks' kernels (1, k, c)."""
+        if self._same_bits:
+            fine = self._upscaled(x)
+            return (kernels @ fine.flatten(2)).view(1, -1, *fine.shape[2:])
+        fine = self._decoder.output_upscaling(x)
+        masks = kernels @ fine.flatten(2)
+        if self._same_bits is None:
+            self._same_bits = torch_module().equal(masks, kernels @ self._upscaled(x).flatten(2))
+        return masks.view(1, -1, *fine.shape[2:])
 
     def _upscaled(self, x: Any) -> Any:
         """Return the image (1, c, 4 h, 4 w) of (1, C, h, w); what the parts make is written over by the next."""
