@@ -12,8 +12,7 @@ from napari.layers import Image, Layer, Points
 from napari_samdepth.session.choices import Variant
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoded, Encoding
-from napari_samdepth.session.geometry import LayerError, show_plane
-from napari_samdepth.session.history import Commit, Moment, PromptState, Step
+from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource, read_plane
 from napari_samdepth.session.masks import MaskLayer
@@ -21,6 +20,7 @@ from napari_samdepth.session.offer import Offer
 from napari_samdepth.session.prompt_layers import PromptLayers
 from napari_samdepth.session.proposals import Proposals
 from napari_samdepth.session.state import SessionState
+from napari_samdepth.session.travel import Travel
 from napari_samdepth.session.watcher import Watcher
 
 
@@ -39,10 +39,9 @@ class Annotator:
         self._watcher = Watcher(
             viewer, state, self.encoding, self.offer, self._encode, self.proposals.show, self.finish
         )
+        self.travel = Travel(viewer, lane, state, self.offer, self.masks, self.proposals, self._decode)
         self.image: Image | None = None
         self._missed = ""
-        self.travelled: Callable[[], object] = lambda: None
-        """Called when another moment, that may hold other things that searches found, is the present one."""
 
     def begin(self, image: Image, source: PlaneSource, variant: Variant, points: Points | None = None) -> None:
         """Open the prompt layers on `image` (or go on with them) and encode its shown plane.
@@ -92,7 +91,7 @@ class Annotator:
         after = moment.turned(prompts.cleared(encoded.shown), encoded.shown.slice_key)
         self.offer.push(after, commit)
         self._state.say("" if commit is not None else f"Label {label} stays as it was.")
-        self._restore(after)
+        self.travel.show(after)
         return label or (int(commit.change.after.max()) if commit is not None else None)
 
     def clear(self) -> None:
@@ -103,18 +102,10 @@ class Annotator:
             return
         self._lane.cancel("decode")
         shown = self.encoding.current.shown if self.encoding.current else None
-        bare = replace(self._no_prompts(), found=moment.prompts.found)
+        bare = replace(prompts.nothing, found=moment.prompts.found)
         after = moment.turned(prompts.cleared(shown) if shown else bare, self.offer.slice_key)
         self.offer.push(after)
-        self._restore(after)
-
-    def undo(self) -> None:
-        """Take back the last click, choice, clear or accepted label."""
-        self._travel(self.offer.history.undo(), backwards=True)
-
-    def redo(self) -> None:
-        """Do again what was undone last."""
-        self._travel(self.offer.history.redo(), backwards=False)
+        self.travel.show(after)
 
     def choose(self, index: int) -> None:
         """Show mask `index` of those on offer."""
@@ -140,15 +131,14 @@ class Annotator:
             If nothing is started, or the shown plane has no such label.
         """
         encoded, layers = self.encoding.current, self.offer.prompts
-        if encoded is None:
+        if encoded is None or layers is None:
             raise LayerError("Press Start first: a label is refined on an encoded image.")
         self.masks.mask_of(label, encoded.image, encoded.shown)
         self.offer.accept_when_decoded = False
-        prompts = layers.cleared(encoded.shown) if layers is not None else self._no_prompts()
-        after = self.offer.moment.turned(prompts, encoded.shown.slice_key, editing=label)
+        after = self.offer.moment.turned(layers.cleared(encoded.shown), encoded.shown.slice_key, editing=label)
         self.offer.push(after)
         self._state.say("")
-        self._restore(after)
+        self.travel.show(after)
 
     def toggle_foreground(self, foreground: bool | None = None) -> None:
         """Say what a plain click means (Alt-click means the other); None flips it."""
@@ -162,8 +152,8 @@ class Annotator:
         return {
             "Enter": lambda: self._attempt(self.accept),
             "Escape": self.clear,
-            "Control-Z": self.undo,
-            "Control-Shift-Z": self.redo,
+            "Control-Z": self.travel.undo,
+            "Control-Shift-Z": self.travel.redo,
             "N": self.next_candidate,
             "B": self.toggle_foreground,
         }
@@ -194,8 +184,7 @@ class Annotator:
         self._watcher.follow(None)
         self.image = None
         prompts = self.offer.close()
-        self.travelled()
-        self.proposals.show()
+        self.travel.show_searches()
         if prompts is not None:
             prompts.close()
         self._state.phase = "idle"
@@ -223,9 +212,6 @@ class Annotator:
         self.offer.open(prompts)
         self.masks.turn_to(image)
         self._watcher.follow(image)
-
-    def _no_prompts(self) -> PromptState:
-        return PromptState.nothing(self.image.ndim if self.image is not None else 2)
 
     def _on_prompts(self) -> None:
         """The user changed points or boxes."""
@@ -265,38 +251,6 @@ class Annotator:
     def _on_decoded(self) -> None:
         if self.offer.accept_when_decoded:
             self._attempt(self.accept)
-
-    def _restore(self, moment: Moment) -> None:
-        """Make the layers and the mask on offer those of `moment`."""
-        self.offer.moment = moment
-        if self.offer.prompts is not None:
-            fits = self.image is not None and moment.prompts.points.shape[1] == self.image.ndim
-            self.offer.prompts.write(moment.prompts if fits else self._no_prompts())
-        self.proposals.show()
-        self.travelled()
-        moment = self.offer.moment
-        if moment.candidates is not None and moment.slice_key == self.offer.slice_key:
-            self.offer.show(moment)
-        else:
-            self.offer.show(replace(moment, candidates=None) if moment.candidates is not None else moment)
-            if moment.editing or not moment.prompts.empty:
-                self._decode()
-
-    def _travel(self, step: Step | None, backwards: bool) -> None:
-        if step is None:
-            return
-        self.offer.accept_when_decoded = False
-        self._lane.cancel("decode")
-        if step.place is not None and step.place.layer in self._viewer.layers:
-            show_plane(step.place.layer, step.place.shown, self._viewer)
-        self._state.say("")
-        if (commit := step.commit) is not None:
-            self._attempt(lambda: self._replay(commit, backwards))
-        self._restore(step.before if backwards else step.after)
-
-    def _replay(self, commit: Commit, backwards: bool) -> None:
-        if not self.masks.replay(commit, backwards):
-            self._state.say("That label was changed or removed since, so its pixels stay as they are.", problem=True)
 
     def need_encoded(self, what: str) -> Encoded:
         """Return the encoded plane that `what` is done in.

@@ -72,6 +72,11 @@ class PromptLayers:
         """The layers that were made here: all, but for points that the user lent."""
         return self.layers[:2] if self._lent else self.layers
 
+    @property
+    def nothing(self) -> PromptState:
+        """What the layers hold when they are empty."""
+        return PromptState.nothing(self.image.ndim)
+
     def show(self) -> None:
         """Add the layers to the viewer, above all others, and make the points ready for clicks."""
         for layer in self.layers:

@@ -72,7 +72,7 @@ class AnnotationSession:
         self.everything = Everything(viewer, self.lane, self.state, self._annotator)
         self.words = Words(viewer, self.lane, self.state, self._annotator)
         self.depths.changed = self._annotator.read_live
-        self._annotator.travelled = self._show_searches
+        self._annotator.travel.searches = self._show_searches
         # napari holds methods weakly and other callables strongly: this one keeps the session as long as the viewer
         self._on_removed = partial(self._on_layer_removed)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -158,12 +158,12 @@ class AnnotationSession:
         self.clear()
 
     def undo(self) -> None:
-        """Take back the last click, choice, clear or accepted label."""
-        self._annotator.undo()
+        """Take back the last click, choice, clear, accepted label, or change of what searches found."""
+        self._annotator.travel.undo()
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        self._annotator.redo()
+        self._annotator.travel.redo()
 
     def choose(self, index: int) -> None:
         """Show mask `index` of those on offer."""
