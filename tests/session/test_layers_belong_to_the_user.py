@@ -117,14 +117,20 @@ def test_a_points_layer_of_the_user_serves_as_prompts_and_stays(
     plain: NDArray[np.bool_], session: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
 ) -> None:
     image = viewer_model.add_image(coins, name="coins")
-    own = viewer_model.add_points([COIN], name="my clicks")
+    own = viewer_model.add_points([COIN], name="my clicks", face_color="blue")
+    own.current_face_color = "yellow"
     session.start(image, points=own)
     assert session.wait(WAIT)
     assert np.array_equal(preview(viewer_model), plain)
+    assert own.face_color[0, 1] > 0.7, "green: it says foreground"
+    own.add((120.0, 50.0))
     assert "SAM prompts" not in viewer_model.layers
     session.finish()
     assert own in viewer_model.layers
     assert not own.keymap
+    np.testing.assert_allclose(own.face_color, [[0, 0, 1, 1], [1, 1, 0, 1]])
+    own.add((10.0, 10.0))
+    np.testing.assert_allclose(own.face_color[-1], [1, 1, 0, 1])
     with pytest.raises(LayerError, match="3 dimensions"):
         session.start(image, points=viewer_model.add_points(np.zeros((1, 3))))
 

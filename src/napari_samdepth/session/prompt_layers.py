@@ -16,10 +16,8 @@ from napari_samdepth.session.box_layer import BoxLayer
 from napari_samdepth.session.geometry import LayerError, Shown, points_to_plane, shown_plane, tilted
 from napari_samdepth.session.history import PromptState
 from napari_samdepth.session.layers import new_preview, placement, spatial_shape
+from napari_samdepth.session.lent_points import BACKGROUND, COLOURS, FEATURE, FOREGROUND, LentPoints
 
-FEATURE = "prompt"
-FOREGROUND, BACKGROUND = "foreground", "background"
-COLOURS = {FOREGROUND: "#2ecc71", BACKGROUND: "#e74c3c"}
 SETTLED = ("added", "removed", "changed")
 """Actions of a data event that come after the change (napari announces an action before it, too)."""
 
@@ -56,8 +54,8 @@ class PromptLayers:
         self._keys = keys
         self._quiet = False
         self._background = False
-        self._lent = points is not None
-        self.points = self._new_points(image) if points is None else _prepared(points)
+        self._lent: LentPoints | None = None if points is None else LentPoints(points)
+        self.points = self._new_points(image) if points is None else points
         self._box_layer = BoxLayer(image)
         self.boxes = self._box_layer.layer
         self.preview = new_preview(image)
@@ -70,7 +68,7 @@ class PromptLayers:
     @property
     def own(self) -> tuple[Layer, ...]:
         """The layers that were made here: all, but for points that the user lent."""
-        return self.layers[:2] if self._lent else self.layers
+        return self.layers[:2] if self._lent is not None else self.layers
 
     @property
     def nothing(self) -> PromptState:
@@ -106,6 +104,8 @@ class PromptLayers:
                 layer.bind_key(key, None)
             if layer in self._viewer.layers and layer in self.own:
                 self._viewer.layers.remove(layer)
+        if self._lent is not None:
+            self._lent.give_back()
 
     def set_background(self, background: bool) -> None:
         """Say what a plain click means from now on."""
@@ -230,15 +230,3 @@ class PromptLayers:
             yield
         finally:
             self._quiet = before
-
-
-def _prepared(points: Points) -> Points:
-    """Give a layer of the user's the feature that tells foreground from background, and its colours."""
-    features = points.features.copy()
-    if FEATURE not in features.columns:
-        features[FEATURE] = np.full(len(points.data), FOREGROUND, dtype=object)
-        points.features = features
-    points.feature_defaults = {FEATURE: FOREGROUND}
-    points.face_color_cycle = COLOURS
-    points.face_color = FEATURE
-    return points
