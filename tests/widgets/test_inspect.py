@@ -15,6 +15,8 @@ from napari.layers import Labels
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.readout import depth_readout
 from napari_samdepth.session import readouts
 from napari_samdepth.widgets.inspect import InspectWidget
 from napari_samdepth.widgets.table import TableModel
@@ -202,6 +204,19 @@ def test_titles_say_what_a_column_holds_and_the_first_ones_fit(inspect: InspectW
     tip = inspect.model.headerData(3, Qt.Orientation.Horizontal, role.ToolTipRole)
     assert tip == "labels that touch this one and are clearly behind it"
     assert header.sectionViewportPosition(3) + header.sectionSize(3) <= header.viewport().width()
+
+
+def test_every_title_says_what_its_column_holds() -> None:
+    labels = np.zeros((2, 20, 20), dtype=np.int32)
+    labels[:, 5:15, 5:15] = 1
+    depth = DepthMap(np.mgrid[:20, :20][0], "height")
+    model = TableModel()
+    model.show(depth_readout(labels, [depth, depth]).assign(name="coin"))
+    horizontal, tip = Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole
+    titles = [model.headerData(at, horizontal) for at in range(model.columnCount())]
+    tips = [model.headerData(at, horizontal, tip) for at in range(model.columnCount())]
+    assert titles[:3] == ["label", "slice", "name"]
+    assert [title for title, said in zip(titles, tips, strict=True) if not said] == []
 
 
 def test_the_order_stays_with_its_column_and_the_filter_knows_no_case() -> None:
