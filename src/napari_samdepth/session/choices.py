@@ -8,6 +8,7 @@ from pathlib import Path
 
 from napari_samdepth.core.durations import in_words
 from napari_samdepth.models import catalog, download
+from napari_samdepth.models.checkpoint import check_file
 from napari_samdepth.models.device import Precision, choose_device
 from napari_samdepth.models.loading import check_path
 from napari_samdepth.models.protocols import ModelError
@@ -106,6 +107,8 @@ def remember_own(task: catalog.Task, path: str | os.PathLike[str]) -> str:
     full = Path(os.path.abspath(Path(path).expanduser()))
     try:
         check_path(full, task)
+        if full.is_file():
+            check_file(full)
         change_settings(lambda settings: settings.with_own(OwnModel(task, str(full))))
     except ModelError as error:
         raise ChoiceError(str(error)) from error
