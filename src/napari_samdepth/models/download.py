@@ -12,8 +12,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_samdepth.models.catalog import HUB, ModelEntry, entries, find
+from napari_samdepth.models.catalog import entries, find
 from napari_samdepth.models.digests import file_digest, matches
+from napari_samdepth.models.entry import HUB, ModelEntry
 from napari_samdepth.models.inputs import silent
 from napari_samdepth.models.protocols import ModelError, Report
 from napari_samdepth.models.transfer import NotThere, transfer
