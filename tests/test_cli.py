@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -34,6 +37,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save("small.npy", np.zeros((5, 5)))
     np.save("floats.npy", np.zeros((60, 80)))
     np.save("stack.npy", np.zeros((4, 5, 6, 7)))
+    np.save("planes.npy", np.zeros((4, 60, 80), dtype=np.uint8))
+    np.save("words.npy", np.array([["a", "b"]]))
+    np.save("complex.npy", np.zeros((60, 80), dtype=complex))
     Path("broken.png").write_bytes(b"no picture")
     Path("broken.pth").write_bytes(b"no checkpoint")
     Path("a_file").write_text("x")
@@ -61,7 +67,10 @@ REFUSED = {
     "a point of words": (("segment", "coins.png", "--point", "a,b", "--out", "o.tif"), "'a,b'"),
     "a strange sign": (("segment", "coins.png", "--point", "5,5:2", "--out", "o.tif"), "'5,5:2'"),
     "point outside": (("segment", "coins.png", "--point", "5,900", "--out", "o.tif"), "5,900 lies outside"),
-    "box the wrong way": (("segment", "coins.png", "--box", "50,50,10,10", "--out", "o.tif"), "row_min < row_max"),
+    "box the wrong way": (("segment", "coins.png", "--box", "50,50,10,10", "--out", "o.tif"), "--box: ROW_MIN must"),
+    "box of no numbers": (("segment", "coins.png", "--box", "5,5,nan,9", "--out", "o.tif"), "--box: expected ROW"),
+    "box outside": (("segment", "coins.png", "--box", "5,400,50,450", "--out", "o.tif"), "--box 5,400,50,450 lies"),
+    "endless point": (("segment", "coins.png", "--point", "inf,5", "--out", "o.tif"), "argument --point: expected"),
     "short box": (("segment", "coins.png", "--box", "50,50,10", "--out", "o.tif"), "ROW_MAX"),
     "no out": (("segment", "coins.png", "--point", "5,5"), "--out"),
     "unknown model": (("segment", "coins.png", "--point", "5,5", "--model", "x", "--out", "o.tif"), "'x'"),
@@ -75,17 +84,29 @@ REFUSED = {
     "unknown device": (("depth", "coins.png", "--device", "abacus", "--out", "o.tif"), "abacus"),
     "depth model not here": (("depth", "coins.png", "--model", "dpt-large", "--out", "o.tif"), "download dpt-large"),
     "unknown kind": (("readout", "labels.tif", "depth.tif", "--kind", "deep", "--out", "o.csv"), "'deep'"),
-    "kind not said": (("readout", "labels.tif", "plain.npy", "--out", "o.csv"), "give a kind"),
+    "kind not said": (("readout", "labels.tif", "plain.npy", "--out", "o.csv"), "--kind"),
     "labels of floats": (("readout", "floats.npy", "depth.tif", "--out", "o.csv"), "float64"),
-    "sizes differ": (("readout", "labels.tif", "small.npy", "--kind", "height", "--out", "o.csv"), "(5, 5)"),
+    "sizes differ": (("readout", "labels.tif", "small.npy", "--kind", "height", "--out", "o.csv"), "has 5 and 5"),
+    "depth of many planes": (("readout", "labels.tif", "stack.npy", "--kind", "height"), "stack.npy cannot be used"),
+    "labels of many planes": (("readout", "planes.npy", "depth.tif", "--out", "o.csv"), "planes.npy cannot be used"),
+    "image of words": (("depth", "words.npy", "--out", "o.tif"), "words.npy cannot be used"),
+    "depth of complex numbers": (("readout", "labels.tif", "complex.npy", "--kind", "height"), "complex.npy cannot be"),
+    "out in no folder": (("segment", "coins.png", "--point", "5,5", "--out", "no/o.tif"), "there is no folder no;"),
+    "depth in no folder": (("depth", "coins.png", "--out", "no/o.tif"), "argument --out: there is no folder no;"),
+    "everything in no folder": (("everything", "coins.png", "--out", "no/o.tif"), "there is no folder no;"),
+    "words in no folder": (("words", "coin.", "coins.png", "--out", "no/o.tif"), "there is no folder no;"),
+    "table in no folder": (("everything", "coins.png", "--out", "o.tif", "--table", "no/o.csv"), "no folder no;"),
+    "readout in no folder": (("readout", "labels.tif", "depth.tif", "--out", "no/o.csv"), "there is no folder no;"),
+    "demo in no folder": (("demo", "--out", "no/demo"), "there is no folder no;"),
+    "demo in a file": (("demo", "--out", "a_file"), "a_file is a file"),
     "image is a folder": (("segment", "a_folder", "--point", "5,5", "--out", "o.tif"), "a_folder is a folder"),
     "out is a folder": (("segment", "coins.png", "--point", "5,5", "--out", "a_folder"), "a_folder is a folder"),
     "table is a folder": (("everything", "coins.png", "--out", "o.tif", "--table", "a_folder"), "is a folder"),
-    "out of another format": (("depth", "coins.png", "--out", "o.png"), "ends in .tif"),
+    "out of another format": (("depth", "coins.png", "--out", "o.png"), "must end in .tif"),
     "codec not here": (("depth", "lzw.tif", "--out", "o.tif"), "pip install imagecodecs"),
     "threshold above 1": (("everything", "coins.png", "--pred-iou-thresh", "7", "--out", "o.tif"), "from 0 to 1"),
     "more than fits": (
-        ("everything", "coins.png", "--points-per-side", "10000000", "--out", "o.tif"), "not enough memory",
+        ("everything", "coins.png", "--points-per-side", "10000000", "--out", "o.tif"), "memory for 728 TiB;",
     ),
     "out in a file": (("readout", "labels.tif", "depth.tif", "--out", "a_file/o.csv"), "a_file"),
     "unknown name": (("models", "path", "x"), "'x'"),
@@ -107,6 +128,8 @@ def test_bad_input_is_refused_in_one_sentence(folder: Path, capsys: pytest.Captu
     assert err.count("\n") == 1
     assert said in err
     assert "Traceback" not in err
+    # names of the library mean nothing to who typed options
+    assert not re.search(r"Prompts|DepthMap|Plane\b|points_per_side|row_min", err)
     assert sorted(path for path in folder.rglob("*") if path.name != "models") == [
         path for path in before if path.name != "models"
     ]
@@ -140,8 +163,8 @@ def test_a_full_disk_is_said_and_leaves_nothing(folder: Path, capsys: pytest.Cap
 
 def test_readout_is_the_table_of_the_library(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = depth_readout(tifffile.imread("labels.tif"), read_depth("depth.tif"))
-    assert call("readout", "labels.tif", "depth.tif", "--out", "new/table.csv") == 0
-    table = pd.read_csv("new/table.csv", index_col="label", keep_default_na=False)
+    assert call("readout", "labels.tif", "depth.tif", "--out", "table.csv") == 0
+    table = pd.read_csv("table.csv", index_col="label", keep_default_na=False)
     pd.testing.assert_frame_equal(table, expected, rtol=1e-6, check_dtype=False)
     assert "2 labels" in capsys.readouterr().out
     assert call("readout", "labels.tif", "depth.tif") == 0
@@ -203,6 +226,34 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--help"], ["segment", "--help"], ["models", "--help"]):
         assert call(*words) == 0
         assert "usage: napari-samdepth" in capsys.readouterr().out
+
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from _parsers(below)
+
+
+def test_help_says_what_goes_into_every_option() -> None:
+    from napari_samdepth.cli import _parser
+
+    bare = [
+        (parser.prog, action.dest)
+        for parser in _parsers(_parser())
+        for action in parser._actions
+        if not isinstance(action, argparse._SubParsersAction)
+        and (not action.help or (action.nargs != 0 and not action.metavar and not action.choices))
+    ]
+    assert bare == []
+
+
+def test_a_folder_to_write_into_may_be_new(folder: Path) -> None:
+    from napari_samdepth.cli_options import to_folder
+
+    assert to_folder("fresh") == Path("fresh")
+    assert to_folder("a_folder") == Path("a_folder")
 
 
 def test_own_models_and_speeds_are_listed(

@@ -33,6 +33,7 @@ NEVER_LOADED = {
     "cli": QT | TORCH | {"napari", "magicgui"},
     "cli_many": QT | TORCH | {"napari", "magicgui"},
     "cli_models": QT | TORCH | {"napari", "magicgui"},
+    "cli_options": QT | TORCH | {"napari", "magicgui"},
     "demo": QT | TORCH | {"napari", "magicgui"},
     "samples": QT | TORCH,
 }
@@ -44,9 +45,10 @@ MAY_KNOW = {
     "storage": {"storage", "core"},
     "session": {"session", "models", "storage", "core"},
     "widgets": {"widgets", "session", "core"},
-    "cli": {"cli_many", "cli_models", "demo", "models", "storage", "core"},
-    "cli_many": {"cli_models", "models", "storage", "core"},
-    "cli_models": {"models", "storage", "core"},
+    "cli": {"cli_many", "cli_models", "cli_options", "demo", "models", "storage", "core"},
+    "cli_many": {"cli_options", "models", "storage", "core"},
+    "cli_models": {"cli_options", "models", "storage", "core"},
+    "cli_options": {"models"},
     "demo": {"models", "storage", "core"},
     "samples": {"session", "core"},
 }

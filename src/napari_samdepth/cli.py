@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_samdepth.cli_many import add_many
-from napari_samdepth.cli_models import (
+from napari_samdepth.cli_models import add_models
+from napari_samdepth.cli_options import (
+    BOX,
+    POINT,
+    SEGMENTERS,
     Parser,
     add_device,
     add_model,
-    add_models,
+    add_out,
+    box,
+    point,
     progress,
     segmenter_of,
     to_file,
-    to_tiff,
+    to_folder,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +76,9 @@ def _sentence(error: Exception) -> str:
         where = f" {error.filename}" if error.filename else " the result"
         return f"cannot read or write{where}: {error.strerror}."
     if isinstance(error, MemoryError):
-        return f"there is not enough memory: {error or 'give a smaller image or ask for less'}."
+        wanted = re.search(r"Unable to allocate (\d+(?:\.\d+)?)\.? (\w+)", str(error))
+        size = f" for {wanted[1]} {wanted[2]}" if wanted else ""
+        return f"there is not enough memory{size}; give a smaller image or ask for less."
     return " ".join(str(error).split())
 
 
@@ -97,7 +105,10 @@ class _Version(argparse.Action):
 
 def _add_demo(commands: Any) -> None:
     demo = commands.add_parser("demo", help="run everything on two sample pictures with the built-in models")
-    demo.add_argument("--out", type=Path, default=Path("demo-output"), help="folder for the files (demo-output)")
+    demo.add_argument(
+        "--out", type=to_folder, default="demo-output", metavar="FOLDER",
+        help="where the files go; made if it is not there (demo-output)",
+    )  # fmt: skip
     demo.add_argument("--no-show", action="store_true", help="do not open napari afterwards")
     add_device(demo)
     demo.set_defaults(run=_demo)
@@ -107,68 +118,59 @@ def _add_segment(commands: Any) -> None:
     segment = commands.add_parser("segment", help="one object from points and a box: a labels TIFF")
     segment.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
     segment.add_argument(
-        "--point", action="append", default=[], type=_point, metavar="ROW,COL[:0|1]",
-        help="a click in pixels; :0 for background (may be given again)",
+        "--point", action="append", default=[], type=point, metavar=POINT,
+        help="a click in pixels, from 0,0 at the top left; :0 for background (may be given again)",
     )  # fmt: skip
-    segment.add_argument("--box", type=_box, metavar="ROW_MIN,COL_MIN,ROW_MAX,COL_MAX", help="a box in pixels")
-    segment.add_argument("--out", type=to_tiff, required=True, help="the labels TIFF to write")
-    add_model(segment, "a catalog name, a SAM checkpoint or a folder with SAM 2")
+    segment.add_argument("--box", type=box, metavar=BOX, help="a box in pixels around the object")
+    add_out(segment, "the labels TIFF to write")
+    add_model(segment, SEGMENTERS)
     segment.set_defaults(run=_segment)
 
 
 def _add_depth(commands: Any) -> None:
     depth = commands.add_parser("depth", help="estimate depth: a float32 TIFF")
     depth.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
-    depth.add_argument("--out", type=to_tiff, required=True, help="the depth TIFF to write")
-    add_model(depth, "a catalog name or a folder in transformers' format")
+    add_out(depth, "the depth TIFF to write")
+    add_model(depth, "a name of `models list`, or a folder in transformers' format")
     depth.set_defaults(run=_depth)
 
 
 def _add_readout(commands: Any) -> None:
     readout = commands.add_parser("readout", help="depth per label: a CSV table")
     readout.add_argument("labels", metavar="LABELS", help="an image of integers, 0 for background")
-    readout.add_argument("depth", metavar="DEPTH", help="an image of the same size")
-    readout.add_argument("--kind", choices=KINDS, help="what the depth's values mean, where the file does not say")
-    readout.add_argument("--unit", help="their unit")
-    readout.add_argument("--out", type=to_file, help="the CSV to write (printed if not given)")
+    readout.add_argument("depth", metavar="DEPTH", help="an image of the same size, one value per pixel")
+    readout.add_argument(
+        "--kind", choices=KINDS,
+        help="what the depth's values mean, where the file does not say; larger is nearer (inverse, height) or farther "
+        "(distance, index)",
+    )  # fmt: skip
+    readout.add_argument("--unit", metavar="UNIT", help="the unit of the depth's values, such as m or nm")
+    readout.add_argument("--out", type=to_file, metavar="FILE.csv", help="the CSV to write (printed if not given)")
     readout.set_defaults(run=_readout)
-
-
-def _numbers(text: str, count: int, shape: str) -> list[float]:
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise argparse.ArgumentTypeError(f"expected {shape}, got {text!r}")
-    return numbers
-
-
-def _point(text: str) -> tuple[float, float, int]:
-    place, _, sign = text.partition(":")
-    if sign not in ("", "0", "1"):
-        raise argparse.ArgumentTypeError(f"expected ROW,COL[:0|1], got {text!r}")
-    row, col = _numbers(place, 2, "ROW,COL[:0|1]")
-    return row, col, int(sign or 1)
-
-
-def _box(text: str) -> list[float]:
-    return _numbers(text, 4, "ROW_MIN,COL_MIN,ROW_MAX,COL_MAX")
 
 
 def _picture(path: str) -> NDArray[np.uint8]:
     from napari_samdepth.core.plane import to_rgb
     from napari_samdepth.storage.export import read_image
 
-    return to_rgb(read_image(path))
+    image = read_image(path)
+    try:
+        return to_rgb(image)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
 
 
-def _inside(points: list[tuple[float, float, int]], shape: tuple[int, ...]) -> None:
-    for row, col, _ in points:
-        if not (-0.5 <= row < shape[0] - 0.5 and -0.5 <= col < shape[1] - 0.5):
-            raise ValueError(
-                f"The point {row:g},{col:g} lies outside of the image of {shape[0]} rows and {shape[1]} columns."
-            )
+def _inside(options: argparse.Namespace, shape: tuple[int, ...]) -> None:
+    """Refuse points outside of the image, and a box that does not touch it."""
+    rows, cols = shape[:2]
+    beyond = f"lies outside of the image of {rows} rows and {cols} columns, which are counted from 0."
+    for row, col, _ in options.point:
+        if not (-0.5 <= row < rows - 0.5 and -0.5 <= col < cols - 0.5):
+            raise ValueError(f"--point {row:g},{col:g} {beyond}")
+    if options.box is not None:
+        row_min, col_min, row_max, col_max = options.box
+        if row_min >= rows or col_min >= cols or row_max <= 0 or col_max <= 0:
+            raise ValueError(f"--box {','.join(f'{number:g}' for number in options.box)} {beyond}")
 
 
 def _segment(options: argparse.Namespace) -> int:
@@ -179,17 +181,17 @@ def _segment(options: argparse.Namespace) -> int:
     from napari_samdepth.storage.export import write_labels
 
     if not options.point and options.box is None:
-        raise ValueError("Give at least one --point ROW,COL or a --box.")
+        raise ValueError(f"Give at least one --point {POINT} or a --box {BOX}.")
     points = [(row, col) for row, col, _ in options.point]
     prompts = Prompts(points, [sign for *_, sign in options.point], options.box)
     rgb = _picture(options.image)
-    _inside(options.point, rgb.shape)
+    _inside(options, rgb.shape)
     segmenter = segmenter_of(options)
     answer = segmenter.decode(segmenter.encode(rgb), prompts)
     labels = np.zeros(rgb.shape[:2], dtype=np.uint8)
     change = write_mask(labels, answer.patch(), 1)
     if change is None:
-        raise ValueError("The model finds no object there; try other points or a box.")
+        raise ValueError("The model finds no object there; try another --point or --box.")
     change.apply(labels)
     write_labels(options.out, labels)
     print(
@@ -214,10 +216,24 @@ def _depth(options: argparse.Namespace) -> int:
 
 
 def _readout(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from napari_samdepth.core.readout import depth_readout
     from napari_samdepth.storage.export import read_depth, read_image, write_table
 
-    table = depth_readout(read_image(options.labels), read_depth(options.depth, options.kind, options.unit))
+    labels = np.squeeze(read_image(options.labels))
+    if labels.dtype.kind not in "biu" or labels.ndim != 2:
+        raise ValueError(
+            f"{options.labels} cannot be used as labels: they are integers in rows and columns, got {labels.dtype} of "
+            f"shape {labels.shape}."
+        )
+    depth = read_depth(options.depth, options.kind, options.unit)
+    if labels.shape != depth.values.shape:
+        raise ValueError(
+            f"{options.labels} has {labels.shape[0]} rows and {labels.shape[1]} columns, {options.depth} has "
+            f"{depth.values.shape[0]} and {depth.values.shape[1]}; take the depth of the same image."
+        )
+    table = depth_readout(labels, depth)
     if options.out is None:
         print(table.to_csv(float_format="%.7g"), end="")
     else:

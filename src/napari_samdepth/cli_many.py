@@ -6,7 +6,17 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_samdepth.cli_models import add_model, progress, segmenter_of, to_file, to_tiff
+from napari_samdepth.cli_options import (
+    SEGMENTERS,
+    add_model,
+    add_out,
+    count,
+    natural,
+    progress,
+    segmenter_of,
+    share,
+    to_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,45 +35,32 @@ SEARCHED = ("points_per_side", "crop_n_layers", "pred_iou_thresh", "stability_sc
 def add_many(commands: Any, picture: Picture) -> None:
     """Add both commands to those of a parser; `picture` reads an image file as uint8 (H, W, 3)."""
     everything = commands.add_parser("everything", help="all masks of an image: a labels TIFF")
-    everything.add_argument("--points-per-side", type=_count, help="clicks along a side of the grid (32; built-in 9)")
-    everything.add_argument("--crop-n-layers", type=_natural, help="layers of crops searched as well (0; built-in 2)")
-    everything.add_argument("--pred-iou-thresh", type=_share, help="least predicted IoU (0.88; built-in 0.7)")
-    everything.add_argument("--stability-score-thresh", type=_share, help="least stability (0.95; built-in 0.5)")
-    everything.add_argument("--min-area", type=_natural, default=0, help="least area in pixels (0)")
+    for name, kind, unit, text in (
+        ("--points-per-side", count, "COUNT", "clicks along each side of the grid (32; built-in 9)"),
+        ("--crop-n-layers", natural, "COUNT", "layers of crops searched as well (0; built-in 2)"),
+        ("--pred-iou-thresh", share, "SHARE", "least predicted IoU, 0 to 1 (0.88; built-in 0.7)"),
+        ("--stability-score-thresh", share, "SHARE", "least stability, 0 to 1 (0.95; built-in 0.5)"),
+    ):
+        everything.add_argument(name, type=kind, metavar=unit, help=text)
+    everything.add_argument("--min-area", type=natural, default=0, metavar="PIXELS", help="least area of a mask (0)")
     everything.set_defaults(run=_everything, picture=picture)
     words = commands.add_parser("words", help="what words name in an image: a labels TIFF")
     words.add_argument("text", metavar="TEXT", help="names with a full stop after each: 'nucleus. coin.'")
-    words.add_argument("--detector", default="grounding-dino-tiny", help="who finds boxes: a catalog name or a folder")
-    words.add_argument("--threshold", type=_share, default=0.25, help="least score of a box (0.25)")
+    words.add_argument(
+        "--detector", default="grounding-dino-tiny", metavar="NAME|FOLDER",
+        help="who finds boxes: a name of `models list`, or a folder in transformers' format (grounding-dino-tiny)",
+    )  # fmt: skip
+    words.add_argument(
+        "--threshold", type=share, default=0.25, metavar="SHARE", help="least score of a box, 0 to 1 (0.25)"
+    )
     words.set_defaults(run=_words, picture=picture)
     for command in (everything, words):
         command.add_argument("image", metavar="IMAGE", help="a TIFF, PNG, JPEG or .npy file")
-        command.add_argument("--out", type=to_tiff, required=True, help="the labels TIFF to write")
-        command.add_argument("--table", type=to_file, help="a CSV to write with what is known of each label")
-        add_model(command, "a catalog name, a SAM checkpoint or a folder with SAM 2")
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-    return number
-
-
-def _count(text: str) -> int:
-    number = _natural(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("expected a whole number from 1 on, got '0'")
-    return number
+        add_out(command, "the labels TIFF to write")
+        command.add_argument(
+            "--table", type=to_file, metavar="FILE.csv", help="a CSV to write with what is known of each label"
+        )
+        add_model(command, SEGMENTERS)
 
 
 def _everything(options: argparse.Namespace) -> int:

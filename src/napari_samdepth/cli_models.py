@@ -1,71 +1,15 @@
-"""The command ``napari-samdepth models``, and what it shares with the other commands."""
+"""The command ``napari-samdepth models``: what models there are, fetched, found and verified."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from napari_samdepth.cli_options import Parser, progress
 
 if TYPE_CHECKING:
-    from napari_samdepth.models.protocols import Segmenter
     from napari_samdepth.storage.settings import Settings
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that refuses in one sentence, without the usage lines."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message.rstrip('.')}; see {self.prog} --help.\n")
-
-
-def add_model(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the options that choose a model, where it runs and how exactly; `what` says what may be given."""
-    parser.add_argument("--model", default="builtin", help=f"{what} (builtin)")
-    add_device(parser)
-    parser.add_argument(
-        "--precision", choices=("float32", "bfloat16"), default="float32",
-        help="bfloat16 is faster and coarser, and only used where the processor gains by it (float32)",
-    )  # fmt: skip
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add the option ``--device``."""
-    parser.add_argument("--device", help="cpu, cuda or mps; the fastest there is if not given")
-
-
-def segmenter_of(options: argparse.Namespace) -> Segmenter:
-    """Load the segmenter that the options of `add_model` choose; nothing is downloaded. Raises ModelError."""
-    from napari_samdepth.models.loading import load_segmenter
-
-    return load_segmenter(options.model, options.device, progress(), download=False, precision=options.precision)
-
-
-def progress() -> Callable[[float, str], None]:
-    """Return a report that keeps one line of the terminal up to date, and says nothing where there is none."""
-    if not sys.stderr.isatty():
-        return lambda done, what: None
-
-    def show(done: float, what: str) -> None:
-        print(f"\r{what[:60]:<60} {100 * done:3.0f} %", end="\n" if done >= 1 else "", file=sys.stderr, flush=True)
-
-    return show
-
-
-def to_file(text: str) -> Path:
-    """Return the path of a file to write; refuse a folder before anything is computed."""
-    if Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder; give the name of a file in it")
-    return Path(text)
-
-
-def to_tiff(text: str) -> Path:
-    """Return the path of a TIFF to write; refuse names of other formats."""
-    path = to_file(text)
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise argparse.ArgumentTypeError(f"a TIFF is written, so its name ends in .tif; got {text!r}")
-    return path
 
 
 def add_models(commands: Any) -> None:
@@ -79,7 +23,9 @@ def add_models(commands: Any) -> None:
         ("verify", _verify, "read a model's files again and compare checksums"),
     ):
         action = actions.add_parser(name, help=text)
-        action.add_argument("name", metavar="NAME", nargs="?" if name == "path" else None)
+        action.add_argument(
+            "name", metavar="NAME", nargs="?" if name == "path" else None, help="as `models list` has it"
+        )
         action.set_defaults(run=run)
 
 

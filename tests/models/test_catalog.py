@@ -21,7 +21,7 @@ def test_all_names_that_are_promised_exist() -> None:
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: f"{entry.task}-{entry.name}")
 def test_an_entry_can_be_fetched_checked_and_shown(entry: object) -> None:
-    from napari_samdepth.models.catalog import ModelEntry
+    from napari_samdepth.models.entry import ModelEntry
 
     assert isinstance(entry, ModelEntry)
     assert entry.title

@@ -197,8 +197,13 @@ def test_a_busy_server_is_asked_again(entry: Any, server: Server, tmp_path: Path
 def test_refusals_are_one_sentence(entry: Any, server: Server, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no gone\.pth any more; put gone\.pth into .*vit_b by hand"):
         fetch_entry(replace(entry, url=f"{server.address}/gone.pth"), tmp_path)
-    with pytest.raises(ModelError, match=r"No network: 127\.0\.0\.1:9 cannot be reached .*; go online, or put"):
+    place = tmp_path / "vit_b"
+    with pytest.raises(ModelError) as refused:
         fetch_entry(replace(entry, url="http://127.0.0.1:9/sam_vit_b_01ec64.pth"), tmp_path)
+    assert str(refused.value) == (
+        "vit_b cannot be downloaded because 127.0.0.1:9 cannot be reached (the connection is refused); go online, or "
+        f"put sam_vit_b_01ec64.pth into {place} by hand."
+    )
     with pytest.raises(ModelError, match="ships with the package"):
         fetch("builtin")
 
@@ -272,6 +277,26 @@ def test_a_missing_file_of_a_hub_model_is_told(hub_entry: Any, server: Server, t
     with pytest.raises(ModelError, match=r"has no config\.json any more"):
         fetch_entry(hub_entry, tmp_path)
     assert not entry_status(hub_entry, tmp_path).present
+
+
+def test_without_a_network_every_file_that_is_missing_is_named(
+    hub_entry: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the name is reserved for never being found (RFC 6761)
+    monkeypatch.setenv(download.ENDPOINT_VARIABLE, "http://hub.invalid")
+    monkeypatch.setenv("no_proxy", "*")
+    place = tmp_path / "dpt-large"
+    with pytest.raises(ModelError) as offline:
+        fetch_entry(hub_entry, tmp_path)
+    assert str(offline.value) == (
+        "config.json of dpt-large cannot be downloaded because hub.invalid cannot be reached (its name is not found); "
+        "go online, or put config.json, preprocessor_config.json and model.safetensors of Intel/dpt-large into "
+        f"{place} by hand."
+    )
+    for file in hub_entry.files[:2]:
+        (place / file).write_text("{}")
+    with pytest.raises(ModelError, match=r"go online, or put model\.safetensors of Intel/dpt-large into"):
+        fetch_entry(hub_entry, tmp_path)
 
 
 def test_files_brought_by_hand_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

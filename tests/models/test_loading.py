@@ -136,7 +136,8 @@ def test_without_a_network_one_sentence(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for load, model in ((load_segmenter, "vit_b"), (load_depth_estimator, "depth-anything-v2-small")):
         with pytest.raises(
-            ModelError, match=r"^No network: \S+ cannot be reached \(.*\); go online, or put .* by hand\.$"
+            ModelError,
+            match=r"cannot be downloaded because \S+ cannot be reached \(.*\); go online, or put .* by hand\.$",
         ):
             load(model, device="cpu")
     left = [file for file in tmp_path.rglob("*") if file.is_file()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from napari_samdepth.storage.settings import load_settings
 
 from .conftest import WAIT
 
+PICKLE = b"\x80\x02"
+"""How a checkpoint of torch begins: a file may be chosen that begins so."""
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -45,7 +49,7 @@ def _named(name: str, task: Any = "segment", device: str = "cpu") -> ModelChoice
 
 def test_own_models_stand_last_under_their_file_names(folder: Path) -> None:
     checkpoint = folder / "my sam.pth"
-    checkpoint.touch()
+    checkpoint.write_bytes(PICKLE)
     name = remember_own("segment", checkpoint)
     assert remember_own("segment", str(checkpoint)) == name == str(checkpoint)
     choices = model_choices("segment")
@@ -61,7 +65,7 @@ def test_own_models_stand_last_under_their_file_names(folder: Path) -> None:
 def test_own_models_of_one_name_are_told_apart_by_their_folders(folder: Path) -> None:
     for run in ("run 1", "run 2"):
         (folder / run).mkdir()
-        (folder / run / "best.pth").touch()
+        (folder / run / "best.pth").write_bytes(PICKLE)
         remember_own("segment", folder / run / "best.pth")
     assert [choice.title for choice in model_choices("segment") if choice.own] == [
         "best.pth (run 1)",
@@ -71,13 +75,13 @@ def test_own_models_of_one_name_are_told_apart_by_their_folders(folder: Path) ->
 
 def test_a_model_that_has_gone_stays_marked_says_what_to_do_and_can_be_forgotten(folder: Path) -> None:
     checkpoint = folder / "sam.pth"
-    checkpoint.touch()
+    checkpoint.write_bytes(PICKLE)
     name = remember_own("segment", checkpoint)
     checkpoint.unlink()
     gone = _named(name)
     assert gone.title == "missing · sam.pth"
     assert gone.problem == f"“sam.pth” is no longer in {folder}; put it back there, or forget it with ✕."
-    checkpoint.touch()
+    checkpoint.write_bytes(PICKLE)
     assert not _named(name).problem
     forget_own("segment", name)
     assert not [choice for choice in model_choices("segment") if choice.own]
@@ -102,10 +106,39 @@ def test_what_is_no_model_is_refused_and_not_remembered(folder: Path) -> None:
     assert load_settings().own == ()
 
 
+@pytest.mark.parametrize("name", ["text.png", "notes.txt", "really a picture.pth", "archive.pt", "empty.pth", "cut.pt"])
+def test_a_file_that_holds_no_weights_is_refused_when_it_is_chosen(folder: Path, name: str) -> None:
+    path = folder / name
+    if name == "archive.pt":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("letter.txt", "dear all")
+    else:
+        start = {"notes.txt": b"{1234567{ and more", "empty.pth": b"", "cut.pt": b"PK\x03\x04, and then nothing"}
+        path.write_bytes(start.get(name, b"\x89PNG\r\n\x1a\n and so on"))
+    said = "is cut off or damaged" if name == "cut.pt" else "is no checkpoint"
+    with pytest.raises(ChoiceError, match=said) as refused:
+        remember_own("segment", path)
+    assert str(path) in str(refused.value)
+    assert load_settings().own == ()
+
+
+@pytest.mark.parametrize("kind", ["torch", "torch of old", "safetensors"])
+def test_files_of_torch_and_safetensors_are_taken(folder: Path, kind: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    path, weights = folder / "weights", {"a": torch.zeros(3)}
+    if kind == "safetensors":
+        save_file(weights, path)
+    else:
+        torch.save(weights, path, _use_new_zipfile_serialization=kind == "torch")
+    assert remember_own("segment", path) == str(path)
+
+
 def test_where_nothing_can_be_written_one_sentence_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "a file").touch()
     monkeypatch.setenv("NAPARI_SAMDEPTH_SETTINGS", str(folder / "a file"))
-    (folder / "sam.pth").touch()
+    (folder / "sam.pth").write_bytes(PICKLE)
     with pytest.raises(ChoiceError, match=r"cannot be remembered \(.+\); check the disk"):
         remember_own("segment", folder / "sam.pth")
     keep("segment", "vit_b", "cpu", 1.0)
@@ -115,7 +148,7 @@ def test_an_own_model_is_loaded_by_its_path_and_a_bad_one_is_said(
     session: AnnotationSession, image: Image, folder: Path
 ) -> None:
     checkpoint = folder / "broken.pth"
-    checkpoint.write_bytes(b"no checkpoint")
+    checkpoint.write_bytes(PICKLE + b"no checkpoint")
     session.start(image, model=remember_own("segment", checkpoint))
     assert "broken.pth" in session.state.task
     assert str(folder) not in session.state.task

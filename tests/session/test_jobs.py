@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -230,3 +232,28 @@ def test_a_closed_lane_answers_nothing_and_its_thread_ends(lane: Lane, seen: See
     while any(thread.name.startswith("napari-samdepth") for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_process_that_ends_lets_a_step_under_way_end_first() -> None:
+    """Else Python takes the thread away amid torch's code, and the process aborts."""
+    script = """
+import threading, time
+from napari_samdepth.session.jobs import Lane
+
+lane, begun = Lane(print, print), threading.Event()
+
+def work(report):
+    begun.set()
+    try:
+        while True:
+            report(0.5, "at work")
+            time.sleep(0.2)
+    finally:
+        time.sleep(0.3)
+        print("ended", flush=True)
+
+lane.submit("kind", work, print, print)
+begun.wait()
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "ended\n", "")

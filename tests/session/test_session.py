@@ -203,6 +203,23 @@ def test_another_layer_can_serve_as_depth(started: AnnotationSession, viewer_mod
         started.use_depth(viewer_model.add_image(np.zeros((9, 9, 3)), rgb=True), "height")
 
 
+def test_what_was_said_of_a_depth_goes_with_it(
+    session: AnnotationSession, image: Image, viewer_model: ViewerModel
+) -> None:
+    session.add_depth(image_layer=image)
+    assert session.wait(WAIT)
+    assert session.state.message.startswith("Depth by builtin")
+    sensor = viewer_model.add_image(np.zeros((9, 9)), name="sensor")
+    session.use_depth(sensor, "height")
+    assert session.state.message == ""
+    session.add_depth(image_layer=image)
+    assert session.wait(WAIT)
+    assert session.state.message.startswith("Depth by builtin")
+    viewer_model.layers.remove("coins depth")
+    assert session.state.depth_layer == "sensor"
+    assert session.state.message == ""
+
+
 def test_without_an_image_one_sentence_says_so(session: AnnotationSession) -> None:
     with pytest.raises(LayerError, match="There is no image"):
         session.start()

@@ -98,7 +98,9 @@ def test_other_files_can_be_depth_and_must_say_what_they_are(tmp_path: Path) -> 
         depth = read_depth(tmp_path / name, "height", "nm")
         np.testing.assert_array_equal(depth.values, values)
         assert depth.source == name
-        with pytest.raises(ValueError, match="give a kind: inverse, distance, height, index"):
+        with pytest.raises(
+            ValueError, match=r"give their kind \(--kind on the command line\): inverse, distance, height, index"
+        ):
             read_depth(tmp_path / name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QMessageBox
 
+from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.readout import depth_readout
 from napari_samdepth.session import readouts
 from napari_samdepth.widgets.inspect import InspectWidget
 from napari_samdepth.widgets.table import TableModel
@@ -204,6 +207,19 @@ def test_titles_say_what_a_column_holds_and_the_first_ones_fit(inspect: InspectW
     assert header.sectionViewportPosition(3) + header.sectionSize(3) <= header.viewport().width()
 
 
+def test_every_title_says_what_its_column_holds() -> None:
+    labels = np.zeros((2, 20, 20), dtype=np.int32)
+    labels[:, 5:15, 5:15] = 1
+    depth = DepthMap(np.mgrid[:20, :20][0], "height")
+    model = TableModel()
+    model.show(depth_readout(labels, [depth, depth]).assign(name="coin"))
+    horizontal, tip = Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole
+    titles = [model.headerData(at, horizontal) for at in range(model.columnCount())]
+    tips = [model.headerData(at, horizontal, tip) for at in range(model.columnCount())]
+    assert titles[:3] == ["label", "slice", "name"]
+    assert [title for title, said in zip(titles, tips, strict=True) if not said] == []
+
+
 def test_the_order_stays_with_its_column_and_the_filter_knows_no_case() -> None:
     model = TableModel()
     plain = pd.DataFrame({"nearness": [0.1, 0.9, 0.5]}, index=[1, 2, 3])
@@ -217,3 +233,41 @@ def test_the_order_stays_with_its_column_and_the_filter_knows_no_case() -> None:
     assert [model.label(line) for line in range(2)] == [3, 1]
     model.show(plain.drop(columns="nearness"))
     assert model.sorting[0] == 0
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_name_without_suffix_gets_one_and_nothing_is_overwritten_unasked(
+    inspect: InspectWidget, tmp_path: Path, overwrite: bool
+) -> None:
+    (tmp_path / "mine.csv").write_text("before")
+    add(inspect, squares(128, 64))
+    until(lambda: len(inspect.model.table) > 0)
+    asked: list[str] = []
+
+    def type_a_name() -> None:
+        dialog = QApplication.activeModalWidget()
+        assert isinstance(dialog, QFileDialog)
+        field = dialog.findChild(QLineEdit)
+        assert field is not None
+        assert field.text() == "depth.csv"
+        field.setText(str(tmp_path / "mine"))
+        QTimer.singleShot(0, answer)
+        dialog.accept()
+        if not overwrite:
+            dialog.reject()
+
+    def answer() -> None:
+        question = QApplication.activeModalWidget()
+        assert isinstance(question, QMessageBox)
+        asked.append(question.text())
+        buttons = QMessageBox.StandardButton
+        button = question.button(buttons.Yes if overwrite else buttons.No)
+        assert button is not None
+        button.click()
+
+    QTimer.singleShot(0, type_a_name)
+    inspect.save()
+    assert len(asked) == 1
+    assert "mine.csv" in asked[0]
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.csv"]
+    assert (tmp_path / "mine.csv").read_text().startswith("label," if overwrite else "before")

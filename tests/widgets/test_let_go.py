@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+import threading
 import time
 import weakref
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication
+
+from napari_samdepth.session.session import session_of
+from napari_samdepth.widgets.dock import Bridge
 
 PATIENCE = 60.0
 
@@ -68,3 +75,61 @@ def test_a_window_that_closes_cancels_what_runs(make_napari_viewer: Any) -> None
     assert not session.lane.busy("embed")
     assert not answered
     session.close()
+
+
+@pytest.mark.window
+def test_a_bridge_that_qt_has_deleted_breaks_neither_the_lane_nor_the_dock(
+    qapp: QApplication, viewer_model: ViewerModel
+) -> None:
+    session = session_of(viewer_model)
+    bridge = Bridge(session)
+    bridge.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+    with pytest.raises(RuntimeError):
+        bridge.ready.emit()
+    answered: list[object] = []
+    session.lane.submit("kind", lambda _report: 1, answered.append, answered.append)
+    assert session.wait(PATIENCE)
+    assert answered == [1]
+    begun = threading.Event()
+
+    def forever(report: Any) -> None:
+        begun.set()
+        while True:
+            report(0.5, "at work")
+            time.sleep(0.01)
+
+    session.lane.submit("kind", forever, answered.append, answered.append)
+    assert begun.wait(PATIENCE)
+    bridge.abandon()
+    assert not session.lane.busy("kind")
+    session.close()
+
+
+AMID_WORK = """
+import sys, time
+import napari, numpy as np
+from qtpy.QtWidgets import QApplication
+
+viewer = napari.Viewer(show=True)
+viewer.add_image(np.zeros((700, 900), dtype=np.uint8))
+_, dock = viewer.window.add_plugin_dock_widget("napari-samdepth", "Depth")
+dock.add()
+session = dock.session
+while "estimating" not in session.state.task:
+    QApplication.processEvents()
+    time.sleep(0.001)
+if sys.argv[1] == "closed":
+    viewer.close()
+"""
+
+
+@pytest.mark.window
+@pytest.mark.parametrize("window", ["closed", "open"])
+def test_a_process_that_ends_amid_work_ends_well(window: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", AMID_WORK, window],
+        capture_output=True, text=True, check=False, timeout=PATIENCE * 2,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "Traceback" not in run.stderr

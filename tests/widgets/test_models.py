@@ -67,7 +67,7 @@ def test_an_own_checkpoint_is_asked_for_listed_and_found_in_the_next_window(
     segment: SegmentWidget, viewer_model: ViewerModel, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = folder / "mine.pth"
-    checkpoint.touch()
+    checkpoint.write_bytes(b"\x80\x02")
     monkeypatch.setattr(models, "ask_for_own", lambda _parent, task: str(checkpoint) if task == "segment" else "")
     combo = segment.model.combo
     before = combo.count()
@@ -95,7 +95,7 @@ def test_a_checkpoint_that_is_gone_says_so_when_it_is_chosen(
     segment: SegmentWidget, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = folder / "mine.pth"
-    checkpoint.touch()
+    checkpoint.write_bytes(b"\x80\x02")
     monkeypatch.setattr(models, "ask_for_own", lambda *_args: str(checkpoint))
     _pick_own(segment.model.combo)
     assert segment.start_button.isEnabled()
@@ -123,6 +123,32 @@ def test_what_is_no_model_is_refused_and_the_choice_stays(
     monkeypatch.setattr(models, "ask_for_own", lambda *_args: "")
     _pick_own(segment.model.combo)
     assert segment.model.combo.currentText() == segment.model.choice.title
+
+
+def test_a_picture_is_refused_as_a_checkpoint_when_it_is_chosen(
+    segment: SegmentWidget, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = folder / "text.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    monkeypatch.setattr(models, "ask_for_own", lambda *_args: str(picture))
+    _pick_own(segment.model.combo)
+    assert segment.model.choice.name == "builtin"
+    assert segment.session.state.problem
+    assert "text.png is no checkpoint" in segment.message.text()
+
+
+def test_before_a_download_its_size_is_said_once(segment: SegmentWidget, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refuse(_parent: object, _title: str, question: str) -> QMessageBox.StandardButton:
+        asked.append(question)
+        return QMessageBox.StandardButton.No
+
+    monkeypatch.setattr(QMessageBox, "question", refuse)
+    segment.model.combo.choose("vit_b")
+    segment.start()
+    assert asked == ["The weights of SAM ViT-B are not on this machine. Download 375 MB now?"]
+    assert not segment.session.lane.busy("embed")
 
 
 def test_a_segmenter_is_asked_for_as_a_file_or_a_folder(

@@ -98,7 +98,8 @@ def test_a_file_that_cannot_be_written_is_one_sentence(
 ) -> None:
     (tmp_path / "a file").touch()
     target = str(tmp_path / "a file" / "depth.csv")
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_args: (target, ""))
+    monkeypatch.setattr(QFileDialog, "exec", lambda _dialog: 1)
+    monkeypatch.setattr(QFileDialog, "selectedFiles", lambda _dialog: [target])
     inspect.save()
     assert inspect.session.state.problem
     assert "a file" in inspect.session.state.message

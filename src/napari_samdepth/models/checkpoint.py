@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,39 @@ def read_weights(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise ModelError(_why_unreadable(path, error)) from error
     return _named_tensors(path, content)
+
+
+def check_file(path: Path) -> None:
+    """Look at a file's first bytes, and at the names in a zip file, whether weights may be in it; none are read.
+
+    Raises
+    ------
+    ModelError
+        If it is of neither of the formats that `read_weights` reads.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+        fits = _holds_pickle(path) if start[:4] == _ZIP_MAGIC else _may_be_weights(start, path.stat().st_size)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    if not fits:
+        raise ModelError(f"{path} is no checkpoint: it is a file neither of torch nor of safetensors; choose another.")
+
+
+def _may_be_weights(start: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes begins as a pickle does, or as safetensors: a length, then JSON."""
+    pickled = start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+    return pickled or (start[8:] == b"{" and 8 + int.from_bytes(start[:8], "little") <= size)
+
+
+def _holds_pickle(path: Path) -> bool:
+    """Whether a zip file is one of torch's; what is cut off has lost its list of names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("data.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile as error:
+        raise ModelError(f"{path} is cut off or damaged; download it again.") from error
 
 
 def _load(path: Path) -> Any:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
-from napari_samdepth.models.catalog import ModelEntry
 from napari_samdepth.models.centred import centre_products
 from napari_samdepth.models.device import Device, Precision, torch_module
+from napari_samdepth.models.entry import ModelEntry
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.ondevice import OnDevice
 from napari_samdepth.models.pretrained import load_folder, load_processor, telling_blocks

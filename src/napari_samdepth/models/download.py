@@ -12,8 +12,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_samdepth.models.catalog import HUB, ModelEntry, entries, find
+from napari_samdepth.models.catalog import entries, find
 from napari_samdepth.models.digests import file_digest, matches
+from napari_samdepth.models.entry import HUB, ModelEntry
 from napari_samdepth.models.inputs import silent
 from napari_samdepth.models.protocols import ModelError, Report
 from napari_samdepth.models.transfer import NotThere, transfer
@@ -123,12 +124,20 @@ def _expected(entry: ModelEntry, path: Path) -> dict[Path, str]:
 
 def missing(entry: ModelEntry, folder: Path | None = None) -> str:
     """Return the sentence for a model that is not on this machine."""
-    root = folder or models_folder()
-    place = root / entry.name
+    place = (folder or models_folder()) / entry.name
     return (
         f"{entry.name} is not on this machine; fetch it with `napari-samdepth models download {entry.name}` "
-        f"({entry.size / 1e6:.0f} MB), or put {entry.file_name or 'the files of ' + entry.hub_id} into {place}."
+        f"({entry.size / 1e6:.0f} MB), or {_by_hand(entry, place)}."
     )
+
+
+def _by_hand(entry: ModelEntry, place: Path) -> str:
+    """Return which files a user without a network has to put where."""
+    if entry.url:
+        return f"put {entry.file_name} into {place} by hand"
+    *others, last = [file for file in entry.files if not (place / file).is_file()] or entry.files
+    files = f"{', '.join(others)} and {last}" if others else last
+    return f"put {files} of {entry.hub_id} into {place} by hand"
 
 
 def fetch(name: str, folder: Path | None = None, report: Report | None = None) -> Path:
@@ -165,7 +174,7 @@ def fetch_entry(entry: ModelEntry, folder: Path | None = None, report: Report | 
     _make_room(entry, place)
     if entry.url:
         target = place / entry.file_name
-        transfer(entry.url, target, entry.checksum, tell, f"downloading {entry.name}", place)
+        transfer(entry.url, target, entry.checksum, tell, entry.name, _by_hand(entry, place))
         return target
     _fetch_folder(entry, place, tell)
     return place
@@ -196,7 +205,8 @@ def _fetch_folder(entry: ModelEntry, place: Path, tell: Report) -> None:
         target = place / file
         if not target.is_file():
             try:
-                transfer(entry.file_url(file, endpoint), target, "", tell, f"downloading {entry.name}, {file}", place)
+                url, what = entry.file_url(file, endpoint), f"{file} of {entry.name}"
+                transfer(url, target, "", tell, what, _by_hand(entry, place))
             except NotThere:
                 if file in entry.files:
                     raise

@@ -7,9 +7,10 @@ import logging
 import os
 from pathlib import Path
 
-from napari_samdepth.models.catalog import ModelEntry, Task, entries, find
+from napari_samdepth.models.catalog import entries, find
 from napari_samdepth.models.device import Precision, usable_precision
 from napari_samdepth.models.download import fetch_entry, local_path, missing
+from napari_samdepth.models.entry import ModelEntry, Task
 from napari_samdepth.models.protocols import DepthEstimator, ModelError, Report, Segmenter, TextDetector
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -43,7 +45,7 @@ class _Job:
     checksum: str
     tell: Report
     what: str
-    folder: Path
+    by_hand: str
 
     @property
     def part(self) -> Path:
@@ -68,7 +70,7 @@ class _KeepLinkedTag(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 
-def transfer(url: str, target: Path, checksum: str, tell: Report, what: str, folder: Path) -> None:
+def transfer(url: str, target: Path, checksum: str, tell: Report, what: str, by_hand: str) -> None:
     """Fetch `url` into `target`.
 
     Parameters
@@ -82,9 +84,9 @@ def transfer(url: str, target: Path, checksum: str, tell: Report, what: str, fol
     tell
         Told how far it is.
     what
-        What to tell, such as "downloading vit_b".
-    folder
-        Named in messages as the place for files brought by hand.
+        What is fetched, such as "vit_b" or "config.json of dpt-large".
+    by_hand
+        What to do where there is no network, such as "put sam_vit_b_01ec64.pth into /models/vit_b by hand".
 
     Raises
     ------
@@ -95,7 +97,7 @@ def transfer(url: str, target: Path, checksum: str, tell: Report, what: str, fol
     Cancelled
         If `tell` raises it; what came is kept for the next time.
     """
-    job = _Job(url, target, checksum, tell, what, folder)
+    job = _Job(url, target, checksum, tell, what, by_hand)
     resumed = job.part.is_file()
     expected = _complete(job)
     wanted = checksum or expected
@@ -165,10 +167,10 @@ def _refused(job: _Job, error: urllib.error.HTTPError) -> str:
             job.tag.unlink(missing_ok=True)
             raise _Broken("the server refused to go on") from error
         if error.code in (404, 410):
-            raise NotThere(f"{_host(job.url)} has no {job.target.name} any more; {_by_hand(job)}.") from error
+            raise NotThere(f"{_host(job.url)} has no {job.target.name} any more; {job.by_hand}.") from error
         if error.code in (429, 500, 502, 503, 504):
             raise _Broken(f"the server answered {error.code}") from error
-        raise ModelError(f"{_host(job.url)} refused {job.target.name} (HTTP {error.code}); {_by_hand(job)}.") from error
+        raise ModelError(f"{_host(job.url)} refused {job.target.name} (HTTP {error.code}); {job.by_hand}.") from error
 
 
 def _unreachable(job: _Job, error: Exception) -> Exception:
@@ -176,8 +178,24 @@ def _unreachable(job: _Job, error: Exception) -> Exception:
     # A connection that broke while the answer came is worth another try; a host that is not reached is told at once.
     if isinstance(reason, (ConnectionResetError, http.client.HTTPException)):
         return _Broken(str(reason) or type(reason).__name__)
-    why = first_line(reason) if isinstance(reason, BaseException) else str(reason)
-    return ModelError(f"No network: {_host(job.url)} cannot be reached ({why}); go online, or {_by_hand(job)}.")
+    return ModelError(
+        f"{job.what} cannot be downloaded because {_host(job.url)} cannot be reached ({_why(reason)}); go online, or "
+        f"{job.by_hand}."
+    )
+
+
+def _why(reason: object) -> str:
+    """Return in words why a host is not reached."""
+    if isinstance(reason, socket.gaierror):
+        return "its name is not found"
+    if isinstance(reason, ConnectionRefusedError):
+        return "the connection is refused"
+    if isinstance(reason, TimeoutError):
+        return "it does not answer"
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return "its certificate is not trusted here"
+    told = reason.strerror if isinstance(reason, OSError) else None
+    return told or (first_line(reason) if isinstance(reason, BaseException) else str(reason))
 
 
 def _receive(job: _Job, response: Any, have: int) -> None:
@@ -196,17 +214,13 @@ def _receive(job: _Job, response: Any, have: int) -> None:
                 file.write(block)
                 done += len(block)
                 size = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else f"{done / 1e6:.0f} MB"
-                job.tell(min(done / total, 1.0) if total else 0.0, f"{job.what}: {size}")
+                job.tell(min(done / total, 1.0) if total else 0.0, f"downloading {job.what}: {size}")
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise _Broken(str(error) or type(error).__name__) from error
     except OSError as error:
         raise ModelError(f"{job.part} cannot be written ({first_line(error)}); make room and try again.") from error
     if done < total:
         raise _Broken(f"{done / 1e6:.1f} of {total / 1e6:.1f} MB came")
-
-
-def _by_hand(job: _Job) -> str:
-    return f"put {job.target.name} into {job.folder} by hand"
 
 
 def _host(url: str) -> str:

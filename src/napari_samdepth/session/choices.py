@@ -8,7 +8,9 @@ from pathlib import Path
 
 from napari_samdepth.core.durations import in_words
 from napari_samdepth.models import catalog, download
+from napari_samdepth.models.checkpoint import check_file
 from napari_samdepth.models.device import Precision, choose_device
+from napari_samdepth.models.entry import ModelEntry, Task
 from napari_samdepth.models.loading import check_path
 from napari_samdepth.models.protocols import ModelError
 from napari_samdepth.session.speed import LONG, Expected, expected, on, speed_text
@@ -76,7 +78,7 @@ FOLDERS = ("depth", "text")
 """Tasks whose own models are always folders."""
 
 
-def model_choices(task: catalog.Task, device: str = "") -> tuple[ModelChoice, ...]:
+def model_choices(task: Task, device: str = "") -> tuple[ModelChoice, ...]:
     """Return the models for a task, those that ship with the package first, the user's own last.
 
     Parameters
@@ -93,7 +95,7 @@ def model_choices(task: catalog.Task, device: str = "") -> tuple[ModelChoice, ..
     )
 
 
-def remember_own(task: catalog.Task, path: str | os.PathLike[str]) -> str:
+def remember_own(task: Task, path: str | os.PathLike[str]) -> str:
     """Take a file or folder into the list of models, now and in later sessions; return the name to load it by.
 
     It is looked at only briefly here; its weights are checked when it is loaded.
@@ -106,6 +108,8 @@ def remember_own(task: catalog.Task, path: str | os.PathLike[str]) -> str:
     full = Path(os.path.abspath(Path(path).expanduser()))
     try:
         check_path(full, task)
+        if full.is_file():
+            check_file(full)
         change_settings(lambda settings: settings.with_own(OwnModel(task, str(full))))
     except ModelError as error:
         raise ChoiceError(str(error)) from error
@@ -114,7 +118,7 @@ def remember_own(task: catalog.Task, path: str | os.PathLike[str]) -> str:
     return str(full)
 
 
-def forget_own(task: catalog.Task, name: str) -> None:
+def forget_own(task: Task, name: str) -> None:
     """Take an own model out of the list; its file stays.
 
     Raises
@@ -139,7 +143,7 @@ def device_text() -> tuple[str, str]:
     return device.name, device.reason
 
 
-def _from_catalog(entry: catalog.ModelEntry, device: str) -> ModelChoice:
+def _from_catalog(entry: ModelEntry, device: str) -> ModelChoice:
     present = entry.ships or download.entry_status(entry).present
     wait = expected(entry.task, entry.name, device, entry.architecture)
     size = "ships with the package" if entry.ships else f"{entry.size / 1e6:,.0f} MB"
@@ -150,7 +154,7 @@ def _from_catalog(entry: catalog.ModelEntry, device: str) -> ModelChoice:
     return ModelChoice(entry.name, entry.title, tooltip, present, entry.size, hint, coarser=coarser)
 
 
-def _from_path(task: catalog.Task, path: str, device: str, own: list[str]) -> ModelChoice:
+def _from_path(task: Task, path: str, device: str, own: list[str]) -> ModelChoice:
     place = Path(path)
     alike = sum(Path(other).name == place.name for other in own) > 1
     title = f"{place.name} ({place.parent.name})" if alike else place.name
@@ -163,7 +167,7 @@ def _from_path(task: catalog.Task, path: str, device: str, own: list[str]) -> Mo
     return ModelChoice(path, title, tooltip, True, 0, _hint(title, task, wait, device), own=True, coarser=coarser)
 
 
-def _hint(title: str, task: catalog.Task, wait: Expected | None, device: str) -> str:
+def _hint(title: str, task: Task, wait: Expected | None, device: str) -> str:
     if wait is None or wait.seconds <= LONG:
         return ""
     where = on(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,12 @@ from scipy import ndimage
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.core.plane import Limits
+from napari_samdepth.core.sparse_stack import SparseStack
 from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
 from napari_samdepth.session.layers import MAX_SIDE, METADATA_KEY, placement, plane_data, spatial_shape
+
+DENSE_PIXELS = 2**26
+"""Larger stacks (256 MiB of depth) take memory only for the slices that have depth."""
 
 
 def depth_layer_for(image: Image, shown: Shown, depth: DepthMap) -> Image:
@@ -23,10 +28,10 @@ def depth_layer_for(image: Image, shown: Shown, depth: DepthMap) -> Image:
     Colours are inferno (perceptually uniform, as is usual for depth) with napari's own colour bar.
     """
     shape = spatial_shape(image) if not image.multiscale else tuple(image.data[shown.level].shape[: image.ndim])
-    data = np.full(shape, np.nan, dtype=np.float32)
+    data = _nothing_in(shape)
     factor = np.array(spatial_shape(image)) / np.array(shape)
     local = Shown(shown.rows_axis, shown.cols_axis, shown.point, shown.shape)
-    local.take(data, tuple(factor))[...] = depth.values
+    local.put(data, depth.values, tuple(factor))
     place = placement(image)
     if image.multiscale:
         place["translate"] = np.asarray(image.data_to_world((factor - 1) / 2)) if _plain(image) else image.translate
@@ -43,6 +48,13 @@ def depth_layer_for(image: Image, shown: Shown, depth: DepthMap) -> Image:
     return layer
 
 
+def _nothing_in(shape: tuple[int, ...]) -> NDArray[np.float32] | SparseStack:
+    """Return NaN everywhere: in memory or, for a large stack, in what takes memory only where depth is put."""
+    if len(shape) > 2 and math.prod(shape) > DENSE_PIXELS:
+        return SparseStack(shape)
+    return np.full(shape, np.nan, dtype=np.float32)
+
+
 def _plain(layer: Layer) -> bool:
     """Whether a layer is placed by scale and translate alone."""
     return bool(np.allclose(layer.rotate, np.eye(layer.ndim)) and np.allclose(layer.affine, np.eye(layer.ndim + 1)))
@@ -50,7 +62,7 @@ def _plain(layer: Layer) -> bool:
 
 def fill_depth(layer: Image, shown: Shown, depth: DepthMap) -> None:
     """Write `depth` into the shown slice of a depth layer; contrast limits grow with it unless the user set them."""
-    Shown(shown.rows_axis, shown.cols_axis, shown.point, shown.shape).take(layer.data)[...] = depth.values
+    Shown(shown.rows_axis, shown.cols_axis, shown.point, shown.shape).put(layer.data, depth.values)
     noted = {**layer.metadata.get(METADATA_KEY, {}), "kind": depth.kind, "unit": depth.unit, "source": depth.source}
     layer.metadata = {**layer.metadata, METADATA_KEY: noted}
     before, new = tuple(layer.contrast_limits_range), depth_limits(depth.values)

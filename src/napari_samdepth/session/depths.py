@@ -56,6 +56,7 @@ class Depths:
         self.active: DepthLayer | None = None
         self.changed: Callable[[], None] = lambda: None
         self._plane: tuple[tuple[Any, ...], DepthMap] | None = None
+        self._said = ""
 
     def add(self, image: Image, variant: Variant) -> None:
         """Estimate the depth of the shown plane of `image` on the lane and put it into a depth layer."""
@@ -76,7 +77,8 @@ class Depths:
             estimator, depth = result
             if image in self._viewer.layers:
                 self._place(image, source.shown, depth)
-                self._state.say(f"Depth by {estimator.name} on {estimator.device}.")
+                self._said = f"Depth by {estimator.name} on {estimator.device}."
+                self._state.say(self._said)
 
         self._state.task, self._state.progress = "depth", 0.0
         self._lane.submit("depth", work, done, self._fail)
@@ -91,6 +93,8 @@ class Depths:
         """
         if layer.rgb:
             raise LayerError(f"“{layer.name}” is a colour image; choose an image with one value per pixel as depth.")
+        # whatever was said before is of another depth
+        self._state.say("")
         self._activate(DepthLayer(layer, kind, unit, layer.name))
 
     def made(self, layer: Image) -> bool:
@@ -115,6 +119,8 @@ class Depths:
             self.active = None
             self._state.depth_layer = self._state.depth_text = ""
             self._state.live = {}
+            if self._said and self._state.message == self._said:
+                self._state.say("")
             if self.known:
                 self._activate(self.known[-1])
 

@@ -59,6 +59,10 @@ class Shown:
         plane = data[self.index(factors)]
         return plane.swapaxes(0, 1) if self.rows_axis > self.cols_axis else plane
 
+    def put(self, data: Any, plane: NDArray[Any], factors: tuple[float, ...] | None = None) -> None:
+        """Write a plane (H, W) where `take` finds it; unlike its view this works for data that are no numpy array."""
+        data[self.index(factors)] = plane.swapaxes(0, 1) if self.rows_axis > self.cols_axis else plane
+
     def to_data(self, points_rc: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return plane points (n, 2) as data points (n, ndim) of the full resolution."""
         out = np.tile(np.asarray(self.point, dtype=np.float64), (len(points_rc), 1))

@@ -8,6 +8,7 @@ Nothing here knows Qt: whoever owns an event loop adds a listener and calls `del
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -15,12 +16,26 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from napari_samdepth.models.protocols import Cancelled, Report
 
 LOG = logging.getLogger(__name__)
 IDLE_SECONDS = 2.0
 """How long the thread stays when there is nothing to do (a new one costs the models a new pool of threads)."""
+
+EXIT_SECONDS = 10.0
+"""How long the end of the process waits for a step under way; a step is a block of a network, or an import."""
+_LANES: WeakSet[Lane] = WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """Cancel what runs, and wait for it: a thread that Python takes away amid torch's code aborts the process."""
+    threads = [thread for lane in tuple(_LANES) for thread in lane.end()]
+    end = time.monotonic() + EXIT_SECONDS
+    for thread in threads:
+        thread.join(max(end - time.monotonic(), 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +81,7 @@ class Lane:
         self._on_progress = on_progress
         self._on_idle = on_idle
         self._listeners: list[Callable[[], None]] = []
+        _LANES.add(self)
 
     def add_listener(self, listener: Callable[[], None]) -> None:
         """Have `listener` called, from the lane's thread, whenever there is something to deliver."""
@@ -124,6 +140,13 @@ class Lane:
             self._finished.clear()
             self._listeners = []
             self._lock.notify_all()
+
+    def end(self) -> list[threading.Thread]:
+        """Close, and return the threads that still have to notice."""
+        with self._lock:
+            threads = list(self._threads.values())
+        self.close()
+        return threads
 
     def busy(self, *kinds: str) -> bool:
         """Whether a live request of these kinds (of any kind if none is named) waits, runs or is undelivered."""

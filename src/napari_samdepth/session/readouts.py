@@ -84,7 +84,8 @@ class Reading:
             return planes
         axis, depth = self.stack
         for at in range(depth.shape[axis]):
-            values = np.asarray(np.take(depth, at, axis), dtype=np.float32)
+            # not numpy's take, which would load all of a stack that is not in memory, once per plane
+            values = np.asarray(depth[(slice(None),) * axis + (at,)], dtype=np.float32)
             if np.isfinite(values).any():
                 planes[at] = DepthMap(values, self.known.kind, self.known.unit, self.known.source)
         return planes

@@ -109,9 +109,14 @@ def read_depth(path: PathLike, kind: DepthKind | None = None, unit: str | None =
     noted = _description(Path(path))
     known: DepthKind | None = next((one for one in get_args(DepthKind) if one == (kind or noted.get("kind"))), None)
     if known is None:
-        raise ValueError(f"{path} does not say what its values mean; give a kind: {', '.join(get_args(DepthKind))}.")
+        kinds = ", ".join(get_args(DepthKind))
+        raise ValueError(
+            f"{path} does not say what its values mean; give their kind (--kind on the command line): {kinds}."
+        )
     if values.dtype.kind not in "biuf":
-        raise ValueError(f"Depth must be real numbers, got {values.dtype} in {path}.")
+        raise ValueError(f"{path} cannot be used as depth: that is real numbers, got {values.dtype}.")
+    if values.ndim != 2 or values.size == 0:
+        raise ValueError(f"{path} cannot be used as depth: that is one number per pixel, got shape {values.shape}.")
     return DepthMap(values, known, unit or noted.get("unit"), noted.get("source") or Path(path).name)
 
 

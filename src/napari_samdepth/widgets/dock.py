@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -28,15 +29,16 @@ class Bridge(QObject):
         super().__init__()
         self._session: AnnotationSession | None = session
         self.ready.connect(session.deliver)
-        self._wake = self.ready.emit
         session.lane.add_listener(self._wake)
 
     def release(self) -> AnnotationSession | None:
         """Stop delivering and let go of the session; return it, None where that was done before."""
         session, self._session = self._session, None
         if session is not None:
-            self.ready.disconnect(session.deliver)
             session.lane.remove_listener(self._wake)
+            # a process that ends deletes Qt's objects in any order, this one before the docks, too
+            with contextlib.suppress(RuntimeError):
+                self.ready.disconnect(session.deliver)
         return session
 
     def abandon(self) -> None:
@@ -44,6 +46,11 @@ class Bridge(QObject):
         session = self.release()
         if session is not None:
             session.lane.cancel()
+
+    def _wake(self) -> None:
+        """Have the main thread deliver; called on the lane's thread, which outlives Qt's objects now and then."""
+        with contextlib.suppress(RuntimeError):
+            self.ready.emit()
 
 
 class Dock(QWidget):

@@ -88,9 +88,17 @@ class InspectWidget(Dock):
 
     def save(self) -> None:
         """Ask for a file name and write the table."""
-        path, _ = QFileDialog.getSaveFileName(self, "Save the table", "depth.csv", "CSV (*.csv)")
-        if path:
-            self.attempt(lambda: self.session.save_table(self.model.table, path))
+        dialog = QFileDialog(self, "Save the table", "", "CSV (*.csv)")
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        # the dialog adds it, so that it asks about the file that would be overwritten
+        dialog.setDefaultSuffix("csv")
+        dialog.selectFile("depth.csv")
+        try:
+            if dialog.exec():
+                path = dialog.selectedFiles()[0]
+                self.attempt(lambda: self.session.save_table(self.model.table, path))
+        finally:
+            dialog.deleteLater()
 
     def refresh(self) -> None:
         """Show the session's state."""

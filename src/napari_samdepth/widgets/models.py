@@ -191,5 +191,7 @@ def may_use(parent: QWidget, choice: ModelChoice) -> bool:
     """Whether a model may be loaded: its weights are here, or the user agrees to download them."""
     if choice.present:
         return True
-    question = f"The weights of {choice.title} are not on this machine. Download {choice.size / 1e6:,.0f} MB now?"
+    # the title ends with the size, too
+    title = choice.title.partition(" · ")[0]
+    question = f"The weights of {title} are not on this machine. Download {choice.size / 1e6:,.0f} MB now?"
     return QMessageBox.question(parent, "Download a model", question) == QMessageBox.StandardButton.Yes

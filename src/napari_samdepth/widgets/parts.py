@@ -7,7 +7,7 @@ from typing import Any
 
 from napari.components import ViewerModel
 from napari.utils.theme import get_theme
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QGridLayout,
@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
+    QSlider,
     QWidget,
 )
 from superqt import QCollapsible
@@ -99,11 +100,35 @@ def form(rows: Sequence[tuple[str, QWidget | Sequence[QWidget]]]) -> QGridLayout
     grid.setVerticalSpacing(6)
     grid.setColumnStretch(1, 1)
     for at, (text, fields) in enumerate(rows):
-        grid.addWidget(QLabel(text), at, 0)
         widgets = [fields] if isinstance(fields, QWidget) else list(fields)
+        grid.addWidget(RowLabel(text, widgets[0]), at, 0)
         for column, widget in enumerate(widgets):
             grid.addWidget(widget, at, column + 1, 1, 3 - len(widgets))
+            # magicgui gives the tip to the bar alone; the number beside it asks the widget that holds both
+            if widget.findChild(QSlider) is not None and not widget.toolTip():
+                widget.setToolTip(tip_of(widget))
     return grid
+
+
+class RowLabel(QLabel):
+    """The name of a field, with the field's tooltip as it is at the moment."""
+
+    def __init__(self, text: str, field: QWidget) -> None:
+        """Name `field`."""
+        super().__init__(text)
+        self._field = field
+
+    def event(self, event: QEvent | None) -> bool:
+        """Take over the field's tooltip when it is asked for."""
+        if event is not None and event.type() == QEvent.Type.ToolTip:
+            self.setToolTip(tip_of(self._field))
+        return super().event(event)
+
+
+def tip_of(widget: QWidget) -> str:
+    """Return the tooltip of a control, of the first one in it that has any where it has none, or ""."""
+    inner = (child.toolTip() for child in widget.findChildren(QWidget))
+    return widget.toolTip() or next((tip for tip in inner if tip), "")
 
 
 def row(*widgets: QWidget, stretch: bool = False) -> QHBoxLayout:

@@ -16,6 +16,12 @@ FIRST = ("slice", "name", "nearness", "spread", "in_front_of", "area", "rank")
 """Columns shown first; the others follow, as in the readout."""
 TITLES = {"in_front_of": "in front"}
 """Titles shorter than the column's name, so that the first columns fit the dock."""
+TOLD = COLUMNS | {
+    "label": "the label's number in its Labels layer",
+    "slice": "number of the stack's plane that the row tells of",
+    "name": "the words by which the label was found",
+}
+"""What each column holds; the last three are no part of a plane's readout."""
 
 
 class TableModel(QAbstractTableModel):
@@ -101,7 +107,7 @@ class TableModel(QAbstractTableModel):
         name = self._name(section)
         if role == Qt.ItemDataRole.DisplayRole:
             return TITLES.get(name, name.replace("_", " "))
-        return COLUMNS.get(name) if role == Qt.ItemDataRole.ToolTipRole else None
+        return TOLD.get(name) if role == Qt.ItemDataRole.ToolTipRole else None
 
     def _name(self, column: int) -> str:
         return "label" if column == 0 else str(self.table.columns[column - 1])

@@ -1,0 +1,149 @@
+"""What the commands share: options that choose a model or a file, and what may be typed for each of them."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from napari_samdepth.models.protocols import Segmenter
+
+POINT = "ROW,COL[:0|1]"
+BOX = "ROW_MIN,COL_MIN,ROW_MAX,COL_MAX"
+SEGMENTERS = "a name of `models list`, a SAM checkpoint, or a folder with SAM 2"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that refuses in one sentence, without the usage lines."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message.rstrip('.')}; see {self.prog} --help.\n")
+
+
+def add_model(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options that choose a model, where it runs and how exactly; `what` says what may be given."""
+    parser.add_argument("--model", default="builtin", metavar="NAME|PATH", help=f"{what} (builtin)")
+    add_device(parser)
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32",
+        help="bfloat16 is faster and coarser, and only used where the processor gains by it (float32)",
+    )  # fmt: skip
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--device``."""
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda, cuda:NUMBER or mps; the fastest there is if not given"
+    )
+
+
+def add_out(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the option ``--out`` of a command that writes a TIFF; `what` says what is in it."""
+    parser.add_argument("--out", type=to_tiff, required=True, metavar="FILE.tif", help=what)
+
+
+def segmenter_of(options: argparse.Namespace) -> Segmenter:
+    """Load the segmenter that the options of `add_model` choose; nothing is downloaded. Raises ModelError."""
+    from napari_samdepth.models.loading import load_segmenter
+
+    return load_segmenter(options.model, options.device, progress(), download=False, precision=options.precision)
+
+
+def progress() -> Callable[[float, str], None]:
+    """Return a report that keeps one line of the terminal up to date, and says nothing where there is none."""
+    if not sys.stderr.isatty():
+        return lambda done, what: None
+
+    def show(done: float, what: str) -> None:
+        print(f"\r{what[:60]:<60} {100 * done:3.0f} %", end="\n" if done >= 1 else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def to_file(text: str) -> Path:
+    """Return the path of a file to write; refuse a folder, or one in no folder, before anything is computed."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; give the name of a file in it")
+    _in_a_folder(path)
+    return path
+
+
+def to_folder(text: str) -> Path:
+    """Return the path of a folder to write into, which may be new; refuse a file, or one in no folder."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file; give the name of a folder")
+    _in_a_folder(path)
+    return path
+
+
+def _in_a_folder(path: Path) -> None:
+    """Refuse a path whose folder is not there: a mistyped one would be made, and the result be looked for in vain."""
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it, or check its name")
+
+
+def to_tiff(text: str) -> Path:
+    """Return the path of a TIFF to write; refuse names of other formats."""
+    path = to_file(text)
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise argparse.ArgumentTypeError(f"a TIFF is written, so its name must end in .tif; got {text!r}")
+    return path
+
+
+def _numbers(text: str, wanted: int, shape: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != wanted or not all(map(math.isfinite, numbers)):
+        raise argparse.ArgumentTypeError(f"expected {shape} in pixels, got {text!r}")
+    return numbers
+
+
+def point(text: str) -> tuple[float, float, int]:
+    """Return the (row, col, sign) of a click in pixels; sign is 0 for background."""
+    place, _, sign = text.partition(":")
+    if sign not in ("", "0", "1"):
+        raise argparse.ArgumentTypeError(f"expected {POINT} in pixels, got {text!r}")
+    row, col = _numbers(place, 2, POINT)
+    return row, col, int(sign or 1)
+
+
+def box(text: str) -> list[float]:
+    """Return the (row_min, col_min, row_max, col_max) of a box in pixels."""
+    row_min, col_min, row_max, col_max = numbers = _numbers(text, 4, BOX)
+    if row_min >= row_max or col_min >= col_max:
+        raise argparse.ArgumentTypeError(f"ROW_MIN must be below ROW_MAX, and COL_MIN below COL_MAX, got {text!r}")
+    return numbers
+
+
+def natural(text: str) -> int:
+    """Return a whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 on, got {text!r}")
+    return int(text)
+
+
+def share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return number
+
+
+def count(text: str) -> int:
+    """Return a whole number from 1 on."""
+    number = natural(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("expected a whole number from 1 on, got '0'")
+    return number
