@@ -51,7 +51,7 @@ def embedding(options: Options) -> Row:
         return f"features differ by {difference:.1e}"
 
     case = Case(
-        lambda: np.asarray(util.precompute_image_embeddings(predictor, rgb, verbose=False)["features"])[0],
+        lambda: np.asarray(util.precompute_image_embeddings(predictor, rgb, ndim=2, verbose=False)["features"])[0],
         lambda: segmenter.encode(rgb).features["image"],
         compare,
     )
