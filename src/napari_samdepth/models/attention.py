@@ -1,9 +1,10 @@
-"""Blocks of SAM's image encoder on a few rows of the image at a time, in pieces that fit the cache.
+"""Blocks of SAM's image encoder in parts that fit the cache and that threads can share out.
 
 The stock encoder of segment_anything keeps the whole attention matrix of a block (805 MB for ViT-B's global blocks)
 and goes through memory with it five times: product, two additions of the relative-position bias, softmax, product.
-On the CPU everything of a block, from the norm to the perceptron, is done here on one row of windows (or ROWS rows of
-a global block) after another, and the attention on PIECE elements of its matrix. In float32 every number is computed by
+On the CPU a block is done here in three rounds: queries, keys and values of some pixels, the attention of a window (or
+of a head's few rows), the rest for some pixels. The parts of a round are independent, so that each thread takes its own
+(`team`), and the attention goes on PIECE elements of its matrix. In float32 every number is computed by
 the same operations in the same order, so the result equals the stock encoder's bit for bit wherever the matrix product
 of some rows equals these rows of the whole product (it does with the libraries that torch ships for x86); elsewhere it
 differs in rounding. Torch's fused attention with the bias as its mask, which differs from stock in rounding, was slower
@@ -21,18 +22,23 @@ from __future__ import annotations
 from typing import Any
 
 from napari_samdepth.models.device import torch_module
+from napari_samdepth.models.team import Team
 
 PIECE = 1 << 20
 """Elements of the attention matrix that are worked on at a time on the CPU (4 MiB in float32)."""
-ROWS = 16
-"""Rows of the image that a global block works on at a time on the CPU."""
+PIXELS = 512
+"""Pixels that a thread takes at a time, fewer where there are many threads."""
+FEWEST_PIXELS = 128
+"""Below so many the products of matrices become slow."""
+ROWS = 8
+"""Rows of the image whose attention, in a global block and one head, a thread takes at a time."""
 FEW = 1024
 """Below so many keys (a window has 196) torch's fused attention is quicker in bfloat16, above the pieces are."""
 FUSED_ROWS = 512
 """Rows of the attention matrix per call of torch's fused attention."""
 
 
-def run_block(block: Any, x: Any) -> Any:
+def run_block(block: Any, x: Any, team: Team) -> Any:
     """Return what ``block(x)`` returns, with the attention in pieces.
 
     Parameters
@@ -41,13 +47,15 @@ def run_block(block: Any, x: Any) -> Any:
         A transformer block of segment_anything's ``ImageEncoderViT``.
     x
         Tensor (B, H, W, C).
+    team
+        Threads for the CPU.
     """
     torch = torch_module()
     if x.device.type != "cpu":
         return _whole(block, x)
     out = torch.empty_like(x)
     for image, result in zip(x, out, strict=True):
-        _by_rows(block, image, result)
+        _in_parts(block, image, result, team)
     return out
 
 
@@ -66,46 +74,76 @@ def _whole(block: Any, x: Any) -> Any:
     return x + block.mlp(block.norm2(x))
 
 
-def _by_rows(block: Any, x: Any, out: Any) -> None:
-    """Write what the block makes of an image (H, W, C) into `out`, some rows after the other."""
+def _in_parts(block: Any, x: Any, out: Any, team: Team) -> None:
+    """Write what the block makes of an image (H, W, C) into `out`, part after part."""
+    torch, attention = torch_module(), block.attn
+    height, width, channels = x.shape
+    pixels, result = x.reshape(-1, channels), out.view(-1, channels)
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    qkv = x.new_empty((height * width, 3 * channels), dtype=dtype)
+    heads = x.new_empty((height * width, channels), dtype=dtype)
+
+    def asked(some: slice) -> None:
+        qkv[some] = attention.qkv(block.norm1(pixels[some]))
+
+    def answered(some: slice) -> None:
+        rows = pixels[some] + attention.proj(heads[some])
+        torch.add(rows, block.mlp(block.norm2(rows)), out=result[some])
+
+    step = max(FEWEST_PIXELS, min(PIXELS, -(-height * width // (2 * team.count))))
+    spans = [slice(first, first + step) for first in range(0, height * width, step)]
+    team.each(asked, spans)
+    see = _see_windows if block.window_size else _see_all
+    see(block, qkv.view(height, width, -1), heads.view(height, width, channels), team)
+    team.each(answered, spans)
+
+
+def _see_windows(block: Any, qkv: Any, heads: Any, team: Team) -> None:
+    """Write the attention's heads (H, W, C) of an image's qkv (H, W, 3 C), window by window."""
     attention, size = block.attn, block.window_size
-    height, width = x.shape[:2]
-    tables = _tables(attention, *((size, size) if size else (height, width)))
-    if not size:
-        qkv = attention.qkv(block.norm1(x))
-        _, keys, values = _split(attention, qkv)
-    for top in range(0, height, size or ROWS):
-        rows = x[top : top + (size or ROWS)]
-        if size:
-            heads = _windows(attention, attention.qkv(block.norm1(rows)), size, tables)
-        else:
-            queries = _split(attention, qkv[top : top + ROWS])[0]
-            near = _bias(queries, tables, range(top, top + len(rows)), width)
-            heads = _attend(queries, keys, values, attention.scale, near).view(*rows.shape[:2], -1)
-        rows = rows + attention.proj(heads)
-        out[top : top + len(rows)] = rows + block.mlp(block.norm2(rows))
+    tables = _tables(attention, size, size)
+
+    def window(corner: tuple[int, int]) -> None:
+        top, left = corner
+        part = qkv[top : top + size, left : left + size]
+        heads[top : top + size, left : left + size] = _window(attention, part, size, tables)
+
+    team.each(window, [(top, left) for top in range(0, len(qkv), size) for left in range(0, qkv.shape[1], size)])
 
 
-def _windows(attention: Any, qkv: Any, size: int, tables: tuple[Any, Any] | None) -> Any:
-    """Return the attention's heads (h, W, C) of a row of windows, given its qkv (h, W, 3 C) with h <= size."""
+def _see_all(block: Any, qkv: Any, heads: Any, team: Team) -> None:
+    """Write the attention's heads (H, W, C) of an image's qkv (H, W, 3 C), a few rows of a head at a time."""
+    attention, width = block.attn, qkv.shape[1]
+    tables = _tables(attention, len(qkv), width)
+    queries, keys, values = _split(attention, qkv)
+    keys, values = keys.contiguous(), values.contiguous()
+    by_head = heads.view(-1, attention.num_heads, queries.shape[-1])
+
+    def look(part: tuple[int, int]) -> None:
+        head, top = part
+        some = slice(top * width, min(top + ROWS, len(qkv)) * width)
+        asking, one = queries[head : head + 1, some], slice(head, head + 1)
+        near = _bias(asking, tables, range(top, min(top + ROWS, len(qkv))), width)
+        by_head[some, head] = _attend(asking, keys[one], values[one], attention.scale, near)
+
+    team.each(look, [(head, top) for top in range(0, len(qkv), ROWS) for head in range(attention.num_heads)])
+
+
+def _window(attention: Any, qkv: Any, size: int, tables: tuple[Any, Any] | None) -> Any:
+    """Return the attention's heads (h, w, C) of a window, given its qkv (h, w, 3 C) with h, w <= size."""
     height, width, channels = qkv.shape
-    out = qkv.new_empty((height, width, channels // 3))
-    for left in range(0, width, size):
-        part = qkv[:, left : left + size]
-        window = part
-        if part.shape[:2] != (size, size):
-            # the padding is zeros before qkv, so its bias after it: no need to compute that
-            window = qkv.new_zeros((size, size, channels))
-            if attention.qkv.bias is not None:
-                window[:] = attention.qkv.bias
-            window[:height, : part.shape[1]] = part
-        queries, keys, values = _split(attention, window)
-        # what the padding below would ask is not wanted
-        queries = queries[:, : height * size]
-        near = _bias(queries, tables, range(height), size)
-        heads = _attend(queries, keys, values, attention.scale, near).view(height, size, -1)
-        out[:, left : left + size] = heads[:, : part.shape[1]]
-    return out
+    window = qkv
+    if (height, width) != (size, size):
+        # the padding is zeros before qkv, so its bias after it: no need to compute that
+        window = qkv.new_zeros((size, size, channels))
+        if attention.qkv.bias is not None:
+            window[:] = attention.qkv.bias
+        window[:height, :width] = qkv
+    queries, keys, values = _split(attention, window)
+    # what the padding below would ask is not wanted
+    queries = queries[:, : height * size]
+    near = _bias(queries, tables, range(height), size)
+    return _attend(queries, keys, values, attention.scale, near).view(height, size, -1)[:, :width]
 
 
 def _split(attention: Any, qkv: Any) -> Any:

@@ -201,16 +201,17 @@ class SamSegmenter(PromptedNetwork):
         """Run the encoder as its own forward does, telling before each block how far it is."""
         torch = torch_module()
         from napari_samdepth.models.attention import run_block
+        from napari_samdepth.models.team import team
 
         autocast = torch.autocast(x.device.type, torch.bfloat16, enabled=self._precision == "bfloat16")
-        with autocast:
+        with autocast, team(x.device.type) as threads:
             x = encoder.patch_embed(x)
             if encoder.pos_embed is not None:
                 x = x + encoder.pos_embed
             count = len(encoder.blocks)
             for index, block in enumerate(encoder.blocks):
                 tell(index / count, f"encoding, block {index + 1} of {count}")
-                x = run_block(block, x) if self._attention == "chunked" else block(x)
+                x = run_block(block, x, threads) if self._attention == "chunked" else block(x)
             return encoder.neck(x.permute(0, 3, 1, 2)).float()
 
     def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
