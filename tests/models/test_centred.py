@@ -99,7 +99,7 @@ def test_what_is_small_or_of_another_kind_stays() -> None:
 
     kept = torch.nn.ModuleList(
         [
-            torch.nn.Linear(64, 63),
+            torch.nn.Linear(64, 31),
             torch.nn.Conv2d(64, 64, 1),
             torch.nn.Conv2d(64, 64, 3, groups=64),
             torch.nn.Conv2d(64, 64, 3, padding="same"),

@@ -17,7 +17,7 @@ from weakref import proxy, ref
 
 from napari_samdepth.models.device import torch_module
 
-LEAST = 64
+LEAST = 32
 """Channels, in and out, below which a layer takes too little time to be worth it."""
 PIECE = 1 << 20
 """Elements that are centred and rounded at a time, so that what is between stays in the cache."""
