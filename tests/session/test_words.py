@@ -47,6 +47,14 @@ def _found(session: AnnotationSession, viewer: ViewerModel, model: str, threshol
     return layer
 
 
+def _start_on_stack(session: AnnotationSession, viewer: ViewerModel) -> None:
+    """Start on the first of two slices."""
+    image = viewer.add_image(np.stack([data.coins()[:200, :200], data.coins()[-200:, -200:]]), name="stack")
+    viewer.dims.set_current_step(0, 0)
+    session.start(image)
+    assert session.wait(WAIT)
+
+
 def test_boxes_come_with_names_and_the_slider_needs_no_model(
     started: AnnotationSession, viewer_model: ViewerModel, dino: str
 ) -> None:
@@ -195,10 +203,7 @@ def test_boxes_belong_to_their_slice(session: AnnotationSession, viewer_model: V
 def test_boxes_of_a_slice_are_counted_filtered_and_drawn_there_alone(
     session: AnnotationSession, viewer_model: ViewerModel, dino: str
 ) -> None:
-    image = viewer_model.add_image(np.stack([data.coins()[:200, :200], data.coins()[-200:, -200:]]), name="stack")
-    viewer_model.dims.set_current_step(0, 0)
-    session.start(image)
-    assert session.wait(WAIT)
+    _start_on_stack(session, viewer_model)
     layer = _found(session, viewer_model, dino, 0.9)
     count = layer.nshapes
     viewer_model.dims.set_current_step(0, 1)
@@ -224,10 +229,7 @@ def test_boxes_of_a_slice_are_counted_filtered_and_drawn_there_alone(
 def test_a_search_goes_on_where_it_was_begun_while_other_slices_are_looked_at(
     session: AnnotationSession, viewer_model: ViewerModel, dino: str
 ) -> None:
-    image = viewer_model.add_image(np.stack([data.coins()[:200, :200], data.coins()[-200:, -200:]]), name="stack")
-    viewer_model.dims.set_current_step(0, 0)
-    session.start(image)
-    assert session.wait(WAIT)
+    _start_on_stack(session, viewer_model)
     session.words.filter(0.9)
     session.words.find(TEXT, dino)
     viewer_model.dims.set_current_step(0, 1)

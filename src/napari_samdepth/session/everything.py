@@ -79,10 +79,12 @@ class Everything:
             )
 
         def done(found: MaskSet) -> None:
-            self._hold(WholeImage(found, encoded) if len(found) else None)
             if not len(found):
+                self.discard()
                 self._state.say("No mask was found; try more points a side, or another model.")
-            elif shown_elsewhere(encoded, self._viewer.dims):
+                return
+            self._hold(WholeImage(found, encoded))
+            if shown_elsewhere(encoded, self._viewer.dims):
                 self._state.say(f"The search found {len(found)} masks {ELSEWHERE}")
 
         self._state.say("")
