@@ -31,9 +31,6 @@ NEVER_LOADED = {
     "session": QT | TORCH,
     "widgets": TORCH,
     "cli": QT | TORCH | {"napari", "magicgui"},
-    "cli_many": QT | TORCH | {"napari", "magicgui"},
-    "cli_models": QT | TORCH | {"napari", "magicgui"},
-    "cli_options": QT | TORCH | {"napari", "magicgui"},
     "demo": QT | TORCH | {"napari", "magicgui"},
     "samples": QT | TORCH,
 }
@@ -45,10 +42,7 @@ MAY_KNOW = {
     "storage": {"storage", "core"},
     "session": {"session", "models", "storage", "core"},
     "widgets": {"widgets", "session", "core"},
-    "cli": {"cli_many", "cli_models", "cli_options", "demo", "models", "storage", "core"},
-    "cli_many": {"cli_options", "models", "storage", "core"},
-    "cli_models": {"cli_options", "models", "storage", "core"},
-    "cli_options": {"models"},
+    "cli": {"cli", "demo", "models", "storage", "core"},
     "demo": {"models", "storage", "core"},
     "samples": {"session", "core"},
 }

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_samdepth.cli_options import Parser, progress
+from napari_samdepth.cli.options import Parser, progress
 
 if TYPE_CHECKING:
     from napari_samdepth.storage.settings import Settings

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_samdepth.cli_options import (
+from napari_samdepth.cli.options import (
     SEGMENTERS,
     add_model,
     add_out,

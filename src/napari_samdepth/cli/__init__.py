@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from napari_samdepth.cli_many import add_many
-from napari_samdepth.cli_models import add_models
-from napari_samdepth.cli_options import (
+from napari_samdepth.cli.many import add_many
+from napari_samdepth.cli.models import add_models
+from napari_samdepth.cli.options import (
     BOX,
     POINT,
     SEGMENTERS,
@@ -273,7 +273,3 @@ def _show(results: list[Shown]) -> None:
         viewer.add_image(shown.depth.values, name=f"{name} depth", colormap="inferno", visible=False)
         viewer.add_labels(shown.labels, name=f"{name} masks", features=for_features(shown.table), **scale)
     napari.run()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -250,7 +250,7 @@ def test_help_says_what_goes_into_every_option() -> None:
 
 
 def test_a_folder_to_write_into_may_be_new(folder: Path) -> None:
-    from napari_samdepth.cli_options import to_folder
+    from napari_samdepth.cli.options import to_folder
 
     assert to_folder("fresh") == Path("fresh")
     assert to_folder("a_folder") == Path("a_folder")
