@@ -23,8 +23,8 @@ from skimage.measure import regionprops_table
 
 from benchmarks.table import Case, Options, Row, measure
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.core.readout import depth_readout
-from napari_samdepth.core.scale import depth_scale
+from napari_samdepth.measure.depth_range import depth_range
+from napari_samdepth.measure.readout import depth_readout
 
 AROUND = 7
 """Pixels around a label that decide on its outer ring: the ring's width, and as much again to other labels."""
@@ -88,7 +88,7 @@ class Peer:
         self.labels, self.depth = labels, depth.values
         # a property sees its label's crop only: the "intensity" is each pixel's place, to look around from there
         self.place = np.arange(labels.size).reshape(labels.shape)
-        self.scale = depth_scale(depth)
+        self.extent = depth_range(depth)
         self._looked: dict[int, dict[str, NDArray[np.float64]]] = {}
 
     def table(self) -> dict[str, NDArray[Any]]:
@@ -137,7 +137,7 @@ class Peer:
         return self._looked[number]
 
     def _measures(self) -> dict[str, Callable[[dict[str, NDArray[np.float64]]], float]]:
-        span = self.scale.span
+        span = self.extent.span
 
         def contrast(parts: dict[str, NDArray[np.float64]]) -> float:
             if not parts["inner"].size or not parts["outer"].size:

@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_samdepth.core.calibration import calibrate
     from napari_samdepth.core.candidates import Candidates
     from napari_samdepth.core.depthmap import DepthMap
     from napari_samdepth.core.detections import Detections
     from napari_samdepth.core.maskset import MaskSet
     from napari_samdepth.core.prompts import Prompts
-    from napari_samdepth.core.readout import depth_readout
+    from napari_samdepth.measure.calibration import calibrate
+    from napari_samdepth.measure.readout import depth_readout
     from napari_samdepth.models.everything import segment_everything
     from napari_samdepth.models.loading import load_depth_estimator, load_segmenter, load_text_detector
     from napari_samdepth.models.protocols import DepthEstimator, Embedding, Segmenter, TextDetector
@@ -36,8 +36,8 @@ _HOMES = {
     "Prompts": "core.prompts",
     "Segmenter": "models.protocols",
     "TextDetector": "models.protocols",
-    "calibrate": "core.calibration",
-    "depth_readout": "core.readout",
+    "calibrate": "measure.calibration",
+    "depth_readout": "measure.readout",
     "find_text": "models.text",
     "load_depth_estimator": "models.loading",
     "load_segmenter": "models.loading",

@@ -17,7 +17,7 @@ from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.labelling import next_label, write_labels, write_mask
 from napari_samdepth.core.plane import to_rgb
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.core.readout import depth_readout
+from napari_samdepth.measure.readout import depth_readout
 from napari_samdepth.models.everything import segment_everything
 from napari_samdepth.models.protocols import DepthEstimator, Embedding, Segmenter
 

@@ -19,7 +19,7 @@ from skimage import data, io
 
 from napari_samdepth.cli import main
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.core.readout import depth_readout
+from napari_samdepth.measure.readout import depth_readout
 from napari_samdepth.storage.export import read_depth, write_depth, write_labels
 
 

@@ -17,7 +17,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QMessageBox
 
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.core.readout import depth_readout
+from napari_samdepth.measure.readout import depth_readout
 from napari_samdepth.session import readouts
 from napari_samdepth.widgets.inspect import InspectWidget
 from napari_samdepth.widgets.table import TableModel

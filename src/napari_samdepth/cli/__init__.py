@@ -218,7 +218,7 @@ def _depth(options: argparse.Namespace) -> int:
 def _readout(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from napari_samdepth.core.readout import depth_readout
+    from napari_samdepth.measure.readout import depth_readout
     from napari_samdepth.storage.export import read_depth, read_image, write_table
 
     labels = np.squeeze(read_image(options.labels))
@@ -264,7 +264,7 @@ def _show(results: list[Shown]) -> None:
     """Open napari with the layers of every scene; the first scene is shown."""
     import napari
 
-    from napari_samdepth.core.readout import for_features
+    from napari_samdepth.measure.readout import for_features
 
     viewer = napari.Viewer(title="napari-samdepth demo")
     for shown in results[1:] + results[:1]:

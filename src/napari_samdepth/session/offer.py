@@ -11,8 +11,8 @@ from napari.components import ViewerModel
 
 from napari_samdepth.core.candidates import Candidates, Patch
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.core.readout import mask_readout
 from napari_samdepth.core.resample import mask_to_logits
+from napari_samdepth.measure.readout import mask_readout
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoded, Encoding
 from napari_samdepth.session.geometry import LayerError, shown_plane

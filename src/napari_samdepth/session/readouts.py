@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.core.readout import depth_readout, for_features
+from napari_samdepth.measure.readout import depth_readout, for_features
 from napari_samdepth.session.depth_layers import DepthSource, depth_source
 from napari_samdepth.session.depths import DepthLayer, Depths
 from napari_samdepth.session.geometry import LayerError, Shown, shown_plane, stack_axis

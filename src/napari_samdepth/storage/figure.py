@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.core.scale import depth_scale
+from napari_samdepth.measure.depth_range import depth_range
 from napari_samdepth.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ def _draw_masks(axes: Axes, rgb: NDArray[np.uint8], labels: NDArray[Any], table:
 
 
 def _draw_depth(figure: Figure, axes: Axes, depth: DepthMap) -> None:
-    scale = depth_scale(depth)
-    drawn = _panel(axes, "Depth", depth.values, cmap=_colours(depth), vmin=scale.low, vmax=scale.high)
+    extent = depth_range(depth)
+    drawn = _panel(axes, "Depth", depth.values, cmap=_colours(depth), vmin=extent.low, vmax=extent.high)
     bar = figure.colorbar(drawn, cax=axes.inset_axes((1.02, 0, 0.03, 1)), extend="both")
     unit = depth.unit or ("relative" if depth.kind == "inverse" else "no unit")
     bar.set_label(f"{_VALUES[depth.kind]} [{unit}]", color=_INK)

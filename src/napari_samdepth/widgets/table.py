@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 
-from napari_samdepth.core.readout import COLUMNS
+from napari_samdepth.measure.readout import COLUMNS
 from napari_samdepth.widgets.parts import plain_number
 
 FIRST = ("slice", "name", "nearness", "spread", "in_front_of", "area", "rank")

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.core.regions import Regions
-from napari_samdepth.core.scale import depth_scale
-from napari_samdepth.core.statistics import MAD_TO_SIGMA, Grouped
+from napari_samdepth.measure.depth_range import depth_range
+from napari_samdepth.measure.regions import Regions
+from napari_samdepth.measure.statistics import MAD_TO_SIGMA, Grouped
 
 Ints = NDArray[np.int64]
 Relation = Literal["front", "behind", "unsure"]
@@ -82,9 +82,9 @@ def order_touching(regions: Regions, depth: DepthMap, k: float = 1.0, upsampling
         return []
     pairs = pair[: len(codes[0])], pair[len(codes[0]) :]
     median, mad = _beside(regions.index, depth.values, contacts, pairs, upsampling)
-    scale = depth_scale(depth)
-    difference = scale.sign * (median[:, 0] - median[:, 1]) / scale.span
-    noise = MAD_TO_SIGMA * np.sqrt((mad**2).mean(axis=1)) / scale.span
+    extent = depth_range(depth)
+    difference = extent.sign * (median[:, 0] - median[:, 1]) / extent.span
+    noise = MAD_TO_SIGMA * np.sqrt((mad**2).mean(axis=1)) / extent.span
     sure = (np.abs(difference) > k * noise) & (np.abs(difference) >= MIN_DIFFERENCE)
     relation = np.where(sure, np.where(difference > 0, "front", "behind"), "unsure")
     first, second = regions.numbers[keys // len(regions)], regions.numbers[keys % len(regions)]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.parallel import LARGE_PX, in_threads
-from napari_samdepth.core.regions import Regions
+from napari_samdepth.measure.regions import Regions
 
 Pixels = tuple[NDArray[np.int32], NDArray[np.float32]]
 """The label index and the depth of each pixel of a zone, (n,) and (n,); no NaN."""

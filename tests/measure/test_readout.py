@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.core.readout import COLUMNS, depth_readout, for_features, mask_readout
-from napari_samdepth.core.scale import depth_scale
+from napari_samdepth.measure.depth_range import depth_range
+from napari_samdepth.measure.readout import COLUMNS, depth_readout, for_features, mask_readout
 
 
 def blobs(seed: int, shape: tuple[int, int] = (90, 120), dtype: type = np.int32) -> np.ndarray:
@@ -247,7 +247,7 @@ def test_a_large_mask_is_read_on_fewer_pixels_and_still_right() -> None:
 
 def test_a_live_readout_does_not_look_at_the_whole_image() -> None:
     depth = DepthMap(np.random.default_rng(0).random((4096, 4096), dtype=np.float32), "inverse")
-    depth_scale(depth)
+    depth_range(depth)
     patch = Patch(np.ones((250, 250), dtype=bool), (1000, 1000))
     times = []
     for _ in range(7):
@@ -265,14 +265,14 @@ def test_the_range_is_that_of_numpy(seed: int) -> None:
     values = rng.normal(size=(400, 500)).round(seed).astype(np.float32)
     values[rng.random(values.shape) < 0.1 * seed] = np.nan
     values[:, ::3] = 5  # the sample's stride meets the columns
-    scale = depth_scale(DepthMap(values, "inverse"))
-    assert (scale.low, scale.high) == pytest.approx(np.nanpercentile(values.astype(float), (2, 98)), abs=1e-6)
+    extent = depth_range(DepthMap(values, "inverse"))
+    assert (extent.low, extent.high) == pytest.approx(np.nanpercentile(values.astype(float), (2, 98)), abs=1e-6)
 
 
 def test_the_range_of_few_values() -> None:
     for count in range(1, 8):
         values = np.arange(count, dtype=np.float32)[None] ** 2
-        scale = depth_scale(DepthMap(values, "inverse"))
-        assert (scale.low, scale.high) == pytest.approx(np.percentile(values.astype(float), (2, 98)))
-    nothing = depth_scale(DepthMap(np.full((3, 3), np.nan), "inverse"))
+        extent = depth_range(DepthMap(values, "inverse"))
+        assert (extent.low, extent.high) == pytest.approx(np.percentile(values.astype(float), (2, 98)))
+    nothing = depth_range(DepthMap(np.full((3, 3), np.nan), "inverse"))
     assert np.isnan([nothing.low, nothing.high, nothing.span]).all()

@@ -14,7 +14,7 @@ LOW_PERCENT, HIGH_PERCENT = 2.0, 98.0
 
 
 @dataclass(frozen=True)
-class DepthScale:
+class DepthRange:
     """Where a depth map's values lie.
 
     Attributes
@@ -45,14 +45,14 @@ class DepthScale:
 
 
 _SAMPLE = 1 << 16
-_known: WeakKeyDictionary[DepthMap, DepthScale] = WeakKeyDictionary()
+_known: WeakKeyDictionary[DepthMap, DepthRange] = WeakKeyDictionary()
 
 
-def depth_scale(depth: DepthMap) -> DepthScale:
+def depth_range(depth: DepthMap) -> DepthRange:
     """Return the range of a depth map; computed once per map and remembered as long as the map lives."""
     if depth not in _known:
         low, high = (_percentile(depth.values.reshape(-1), percent) for percent in (LOW_PERCENT, HIGH_PERCENT))
-        _known[depth] = DepthScale(low, high, depth.near_sign)
+        _known[depth] = DepthRange(low, high, depth.near_sign)
     return _known[depth]
 
 

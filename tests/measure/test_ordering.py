@@ -7,9 +7,9 @@ import pytest
 from scipy import ndimage
 
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.core.ordering import order_touching
-from napari_samdepth.core.readout import depth_readout
-from napari_samdepth.core.regions import Regions
+from napari_samdepth.measure.ordering import order_touching
+from napari_samdepth.measure.readout import depth_readout
+from napari_samdepth.measure.regions import Regions
 
 SHAPE = (80, 120)
 

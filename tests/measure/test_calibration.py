@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_samdepth.core.calibration import calibrate
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.measure.calibration import calibrate
 
 DISTANCES = {1: 2.0, 2: 3.5, 3: 8.0, 4: 20.0}
 S, T = 0.02, -0.1

@@ -17,13 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.core.distances import MAX_REACH, squared_distances
-from napari_samdepth.core.ordering import order_touching
 from napari_samdepth.core.parallel import LARGE_PX, in_threads
-from napari_samdepth.core.regions import Regions
-from napari_samdepth.core.scale import depth_scale
-from napari_samdepth.core.statistics import MAD_TO_SIGMA, Grouped, separation
-from napari_samdepth.core.zones import Pixels, Zones, zones
+from napari_samdepth.measure.depth_range import depth_range
+from napari_samdepth.measure.distances import MAX_REACH, squared_distances
+from napari_samdepth.measure.ordering import order_touching
+from napari_samdepth.measure.regions import Regions
+from napari_samdepth.measure.statistics import MAD_TO_SIGMA, Grouped, separation
+from napari_samdepth.measure.zones import Pixels, Zones, zones
 
 COLUMNS: dict[str, str] = {
     "area": "pixels in the mask",
@@ -133,7 +133,7 @@ def mask_readout(patch: Patch, depth: DepthMap, upsampling: float = 1.0) -> dict
 
     The same numbers as `depth_readout` gives for a label of this shape, as long as the mask's box has no more than
     300,000 pixels; above that the core is found on every second, third, ... pixel. The map's range is computed at the
-    first call for a map (about 0.2 s for 4096 x 4096; call `depth_scale` when the map is made), afterwards a call
+    first call for a map (about 0.2 s for 4096 x 4096; call `depth_range` when the map is made), afterwards a call
     takes a few milliseconds.
 
     Parameters
@@ -164,8 +164,8 @@ def mask_readout(patch: Patch, depth: DepthMap, upsampling: float = 1.0) -> dict
     core = core[~np.isnan(core)].astype(np.float64)
     if core.size:
         low, middle, high = np.quantile(core, (0.25, 0.5, 0.75))
-        scale = depth_scale(depth)
-        result |= {"median": middle, "nearness": float(scale.nearness(middle)), "spread": (high - low) / scale.span}
+        extent = depth_range(depth)
+        result |= {"median": middle, "nearness": float(extent.nearness(middle)), "spread": (high - low) / extent.span}
     return {name: float(value) for name, value in result.items()}
 
 
@@ -192,7 +192,7 @@ def _plane_readout(labels: NDArray[np.integer[Any]], depth: DepthMap, upsampling
     data: dict[str, NDArray[Any]] = {"area": regions.area}
     data["centroid_row"], data["centroid_col"] = regions.centroid()
     data |= dict(zip(("row_min", "col_min", "row_max", "col_max"), regions.boxes().T, strict=True))
-    depth_scale(depth)  # once, before the threads ask for it
+    depth_range(depth)  # once, before the threads ask for it
     works: list[Callable[[], dict[str, NDArray[Any]]]] = [
         lambda: _ring_columns(found, depth, len(regions)),
         lambda: _core_columns(found.core, depth, len(regions)),
@@ -227,7 +227,7 @@ def _zones(regions: Regions, depth: DepthMap, upsampling: float) -> Zones:
 
 def _core_columns(core: Pixels, depth: DepthMap, n_groups: int) -> dict[str, NDArray[Any]]:
     grouped = Grouped.of(*core, n_groups)
-    scale = depth_scale(depth)
+    extent = depth_range(depth)
     median, mad = grouped.quantile(0.5), MAD_TO_SIGMA * grouped.mad()
     iqr = grouped.quantile(0.75) - grouped.quantile(0.25)
     p5, p95 = grouped.quantile(0.05), grouped.quantile(0.95)
@@ -238,11 +238,11 @@ def _core_columns(core: Pixels, depth: DepthMap, n_groups: int) -> dict[str, NDA
         "mad": mad,
         "p5": p5,
         "p95": p95,
-        "nearness": scale.nearness(median),
-        "rank": _rank(-scale.sign * median),
-        "spread": iqr / scale.span,
-        "spread_mad": mad / scale.span,
-        "spread_p5_p95": (p95 - p5) / scale.span,
+        "nearness": extent.nearness(median),
+        "rank": _rank(-extent.sign * median),
+        "spread": iqr / extent.span,
+        "spread_mad": mad / extent.span,
+        "spread_p5_p95": (p95 - p5) / extent.span,
     }
 
 
@@ -255,7 +255,7 @@ def _rank(values: NDArray[np.float64]) -> NDArray[Any]:
 
 def _ring_columns(found: Zones, depth: DepthMap, n_groups: int) -> dict[str, NDArray[Any]]:
     rings = separation(found.inner, found.outer, n_groups)
-    contrast = depth.near_sign * (rings.median_inside - rings.median_outside) / depth_scale(depth).span
+    contrast = depth.near_sign * (rings.median_inside - rings.median_outside) / depth_range(depth).span
     return {"contrast": contrast, "contrast_auc": rings.auc if depth.near_sign > 0 else 1 - rings.auc}
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.core.readout import mask_readout
+from napari_samdepth.measure.readout import mask_readout
 
 Floats = NDArray[np.float64]
 Place = int | Patch | NDArray[np.bool_]

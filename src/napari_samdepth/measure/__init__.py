@@ -1,0 +1,1 @@
+"""What is measured of labels: regions, readout against depth, order, calibration; imports `core` alone."""
