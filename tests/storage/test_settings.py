@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -135,3 +141,95 @@ def test_the_users_folder_of_settings_is_the_place_by_default(monkeypatch: pytes
     monkeypatch.delenv("NAPARI_SAMDEPTH_SETTINGS")
     monkeypatch.setattr("platformdirs.user_config_path", lambda name, appauthor: tmp_path / name)
     assert settings_path() == tmp_path / "napari-samdepth" / "settings.json"
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Start a process with the settings of this test and wait for its first line of output."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start_one(code: str) -> subprocess.Popen[str]:
+        before = (
+            "import fcntl, os, sys, time\n"
+            "from napari_samdepth.storage import settings\n"
+            "from napari_samdepth.storage.settings import change_settings, settings_path\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", before + code], stdout=subprocess.PIPE, text=True)
+        running.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start_one
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+KEEP_FORTY = """
+print("ready", flush=True)
+while not os.path.exists(os.environ["NAPARI_SAMDEPTH_SETTINGS"] + ".go"):
+    time.sleep(0.002)
+for number in range(40):
+    change_settings(lambda kept: kept.with_run("segment", f"NAME {number}", "here", 1.0))
+"""
+HOLD = """
+with settings._alone(settings_path()):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+NO_LOCKS = """
+import errno
+def flock(fd, kind): raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = flock
+"""
+
+
+@pytest.mark.parametrize("before", ["", NO_LOCKS], ids=["locks", "a file system without locks"])
+def test_changes_from_several_processes_are_all_kept(
+    folder: Path, before: str, start: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    processes = [start(before + KEEP_FORTY.replace("NAME", name)) for name in "abc"]
+    folder.with_name(f"{folder.name}.go").touch()
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    kept = {timing.model for timing in load_settings().timings}
+    assert kept == {f"{name} {number}" for name in "abc" for number in range(40)}
+    assert [file.name for file in folder.iterdir()] == ["settings.json"]
+
+
+@pytest.mark.parametrize("before", ["", NO_LOCKS], ids=["locks", "a file system without locks"])
+def test_the_lock_of_a_killed_process_holds_nobody_up(
+    folder: Path, before: str, monkeypatch: pytest.MonkeyPatch, start: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    process = start(before + HOLD)
+    process.kill()
+    process.wait()
+    if before:
+        import fcntl
+
+        def flock(fd: int, kind: int) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+    begun = time.monotonic()
+    change_settings(lambda settings: settings.with_run("segment", "vit_b", "here", 1.0))
+    assert time.monotonic() - begun < 5
+    assert [file.name for file in folder.iterdir()] == ["settings.json"]
+
+
+def test_a_process_that_hangs_is_an_oserror_after_a_while(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, start: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    os.kill(start(HOLD).pid, signal.SIGSTOP)
+    assert load_settings() == Settings()
+    with pytest.raises(OSError, match="another process keeps it locked"):
+        change_settings(lambda settings: settings.with_run("segment", "vit_b", "here", 1.0))
+
+
+def test_settings_that_are_no_regular_file_are_no_settings(folder: Path) -> None:
+    folder.mkdir()
+    os.mkfifo(settings_path())
+    assert load_settings() == Settings()
+    with pytest.raises(OSError, match="is no regular file"):
+        change_settings(lambda settings: settings.with_run("segment", "vit_b", "here", 1.0))

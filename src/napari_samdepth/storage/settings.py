@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import os
+import stat
 import statistics
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,12 @@ TASKS = ("segment", "depth", "text")
 RUNS_KEPT = 5
 LARGEST = 2**20
 """Bytes; a settings file above this is no settings file."""
+PATIENCE = 10.0
+"""Seconds to wait for another process that is changing the settings."""
 
 _OWN, _TIMINGS = "own_models", "timings"
+# What a file system without locks (some network drives) answers.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 _lock = threading.Lock()
 _read: dict[Path, tuple[tuple[int, ...], Settings]] = {}
 
@@ -124,36 +131,91 @@ def settings_path() -> Path:
     return Path(user_config_path("napari-samdepth", appauthor=False)) / "settings.json"
 
 
+class _Damaged(Exception):
+    """The file is there, and holds no settings."""
+
+
 def load_settings() -> Settings:
     """Return what is remembered; nothing where there is no file, or none that can be read.
 
     A damaged file is moved aside, to ``settings.damaged.json`` beside it.
     """
     with _lock:
+        path = settings_path()
         try:
-            return _load(settings_path())
+            return _load(path)
+        except _Damaged:
+            pass
         except OSError as error:
             logger.warning("The plugin's settings cannot be read: %s", error)
+            return Settings()
+        try:
+            with _alone(path):  # another process may have mended it by now
+                return _load_or_move_aside(path)
+        except OSError as error:
+            logger.warning("The plugin's settings are damaged and cannot be moved aside: %s", error)
             return Settings()
 
 
 def change_settings(change: Callable[[Settings], Settings]) -> Settings:
-    """Read the settings, change them, write them, and return them; what other windows wrote before is kept.
+    """Read the settings, change them, write them, and return them; no other process writes in between.
 
     Raises
     ------
     OSError
-        If the file cannot be read or written.
+        If the file cannot be read or written, or another process keeps it locked for `PATIENCE` seconds.
     """
     with _lock:
         path = settings_path()
-        before = _load(path)
-        after = change(before)
-        if after != before:
-            text = json.dumps(_as_json(after), indent=2, ensure_ascii=False)
-            with atomic_path(path) as beside:
-                beside.write_text(text + "\n", encoding="utf-8")
-        return after
+        with _alone(path):
+            before = _load_or_move_aside(path)
+            after = change(before)
+            if after != before:
+                text = json.dumps(_as_json(after), indent=2, ensure_ascii=False)
+                with atomic_path(path) as beside:
+                    beside.write_text(text + "\n", encoding="utf-8")
+            return after
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from changing a file; a process that dies lets go of its lock."""
+    from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.with_name(f"{path.name}.lock")
+    lock: BaseFileLock = FileLock(name, PATIENCE, poll_interval=0.02, fallback_to_soft=False)
+    removed_by_us = os.name != "nt"
+    try:
+        try:
+            lock.acquire()
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            # a file that is there is the lock then; the name that this attempt has made must not be it
+            name.unlink(missing_ok=True)
+            soft = path.with_name(f"{path.name}.softlock")
+            lock, removed_by_us = SoftFileLock(soft, PATIENCE, poll_interval=0.02), False
+            lock.acquire()
+    except Timeout as error:
+        raise TimeoutError(errno.ETIMEDOUT, "another process keeps it locked", str(path)) from error
+    try:
+        yield
+    finally:
+        if removed_by_us:
+            # while it is still held: those who wait see that their file is gone and make a new one
+            name.unlink(missing_ok=True)
+        lock.release()
+
+
+def _load_or_move_aside(path: Path) -> Settings:
+    try:
+        return _load(path)
+    except _Damaged as error:
+        aside = path.with_name("settings.damaged.json")
+        logger.warning("%s is damaged (%s); it is moved to %s.", path, error, aside.name)
+        os.replace(path, aside)
+        return Settings()
 
 
 def _load(path: Path) -> Settings:
@@ -162,6 +224,8 @@ def _load(path: Path) -> Settings:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return Settings()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
     stamp = (found.st_ino, found.st_mtime_ns, found.st_size)
     known = _read.get(path)
     if known is not None and known[0] == stamp:
@@ -169,10 +233,7 @@ def _load(path: Path) -> Settings:
     try:
         settings = _parsed(path, found.st_size)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        aside = path.with_name("settings.damaged.json")
-        logger.warning("%s is damaged (%s); it is moved to %s.", path, error, aside.name)
-        os.replace(path, aside)
-        return Settings()
+        raise _Damaged(str(error)) from error
     _read[path] = (stamp, settings)
     return settings
 
