@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks import everything, microsam, networks, readout
 from benchmarks.table import HEADER, Options, Row, Skipped, show
-from napari_samdepth.models.device import bfloat16_gains, torch_module
+from napari_samdepth.models.runtime.device import bfloat16_gains, torch_module
 
 MODULES = (networks, everything, readout, microsam)
 ROWS: dict[str, Callable[[Options], Any]] = {name: row for module in MODULES for name, row in module.ROWS.items()}

@@ -21,8 +21,8 @@ from napari.components import ViewerModel
 from skimage import data
 from skimage.transform import resize
 
-from napari_samdepth.models.device import torch_module
 from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
+from napari_samdepth.models.runtime.device import torch_module
 from napari_samdepth.session.session import session_of
 
 ENCODE_S, CLICK_S, DEPTH_S = 0.2, 0.12, 0.3

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from benchmarks.table import Case, Options, Row, grown, measure, memory
 from napari_samdepth.core.candidates import Patch
+from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.maskset import FoundMask, MaskSet
-from napari_samdepth.models.checkpoint import read_weights
-from napari_samdepth.models.device import Device, torch_module
-from napari_samdepth.models.everything import segment_everything
+from napari_samdepth.models.auto_masks.everything import segment_everything
 from napari_samdepth.models.loading import load_segmenter
-from napari_samdepth.models.protocols import Embedding
-from napari_samdepth.models.sam import SamSegmenter
-from napari_samdepth.models.sam_checkpoint import build_sam
+from napari_samdepth.models.runtime.device import Device, torch_module
+from napari_samdepth.models.sam.checkpoint import build_sam
+from napari_samdepth.models.sam.segmenter import SamSegmenter
+from napari_samdepth.models.weights.checkpoint import read_weights
 
 PROMISE, STEEPNESS = 0.5, 20.0
 PEER = "SamAutomaticMaskGenerator"

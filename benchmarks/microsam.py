@@ -14,10 +14,10 @@ from benchmarks.everything import agreement, checkpoint, features, sides
 from benchmarks.networks import picture
 from benchmarks.table import Case, Options, Row, Skipped, measure
 from napari_samdepth.core.maskset import MaskSet
-from napari_samdepth.models.checkpoint import read_weights
-from napari_samdepth.models.device import Device, torch_module
-from napari_samdepth.models.sam import SamSegmenter
-from napari_samdepth.models.sam_checkpoint import build_sam
+from napari_samdepth.models.runtime.device import Device, torch_module
+from napari_samdepth.models.sam.checkpoint import build_sam
+from napari_samdepth.models.sam.segmenter import SamSegmenter
+from napari_samdepth.models.weights.checkpoint import read_weights
 
 
 def microsam() -> tuple[Any, Any]:

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.table import PACKAGE, Case, Options, Row, grown, measure, memory
+from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.models.depth import load_depth
-from napari_samdepth.models.device import Device, torch_module
-from napari_samdepth.models.protocols import Embedding
-from napari_samdepth.models.sam import SamSegmenter
+from napari_samdepth.models.depth.transformers_depth import load_depth
+from napari_samdepth.models.runtime.device import Device, torch_module
+from napari_samdepth.models.sam.segmenter import SamSegmenter
 
 SIDE = 4096
 
@@ -166,7 +166,7 @@ def depth(precision: Any, folder: Path, device: str = "cpu") -> Case:
 def beside_a_busy_process(options: Options) -> Row:
     """A click in a process of each side, while a third one never rests; seconds are those the processes report."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    first = {"peer": "import torch", "ours": "import napari_samdepth.models.device as d; d.torch_module()"}
+    first = {"peer": "import torch", "ours": "import napari_samdepth.models.runtime.device as d; d.torch_module()"}
     served = {
         who: subprocess.Popen(
             [sys.executable, "-c", f"{first[who]}; from benchmarks.networks import serve; serve({who!r})"],

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_samdepth.models.device import torch_module
 from napari_samdepth.models.loading import load_segmenter
 from napari_samdepth.models.protocols import Report, Segmenter
+from napari_samdepth.models.runtime.device import torch_module
 
 P99_MS, MOST_MS, RATIO = 50.0, 250.0, 1.15
 TICK_MS = 5

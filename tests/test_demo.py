@@ -14,10 +14,11 @@ from skimage import data, filters, io
 from napari_samdepth import demo
 from napari_samdepth.core.candidates import Candidates
 from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.plane import to_rgb
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame
-from napari_samdepth.models.protocols import DepthEstimator, Embedding, Report, Segmenter
+from napari_samdepth.models.protocols import DepthEstimator, Report, Segmenter
 
 
 class Regions:

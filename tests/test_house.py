@@ -51,8 +51,8 @@ MAY_KNOW = {
 
 # third party -> the only files that may name it, as beginnings of dotted module names
 ONLY_IN = {
-    "segment_anything": ("models.sam.", "models.sam_", "models.builtin.segmenter_net"),
-    "transformers": ("models.depth", "models.sam2", "models.sam3", "models.text"),
+    "segment_anything": ("models.sam.", "models.builtin.segmenter_net"),
+    "transformers": ("models.depth.", "models.sam.", "models.text."),
     "torch": ("models.",),
     "torchvision": ("models.",),
     "qtpy": ("widgets.",),
@@ -140,7 +140,7 @@ def test_modules_name_only_the_rooms_and_libraries_they_may_know(name):
 @pytest.mark.parametrize("name", [name for name in MODULES if name])
 def test_depth_classes_of_transformers_have_one_importer(name):
     depth_classes = [i for i in imports(tree_of(name)) if i.startswith("transformers") and "Depth" in i]
-    assert not depth_classes or name == "models.depth"
+    assert not depth_classes or name == "models.depth.transformers_depth"
 
 
 def layers_added(tree: ast.AST) -> list[int]:

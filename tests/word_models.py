@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from napari_samdepth.models.device import transformers_module
+from napari_samdepth.models.runtime.device import transformers_module
 
 WORDS = ("nucleus", "coin", "round", "thing", "the", "dark", "##s")
 

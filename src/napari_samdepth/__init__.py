@@ -13,50 +13,60 @@ if TYPE_CHECKING:
     from napari_samdepth.core.candidates import Candidates
     from napari_samdepth.core.depthmap import DepthMap
     from napari_samdepth.core.detections import Detections
+    from napari_samdepth.core.embedding import Embedding
+    from napari_samdepth.core.errors import Cancelled, LayerError, ModelError, UserError
     from napari_samdepth.core.maskset import MaskSet
     from napari_samdepth.core.prompts import Prompts
     from napari_samdepth.measure.calibration import calibrate
     from napari_samdepth.measure.readout import depth_readout
-    from napari_samdepth.models.everything import segment_everything
+    from napari_samdepth.models.auto_masks.everything import segment_everything
     from napari_samdepth.models.loading import load_depth_estimator, load_segmenter, load_text_detector
-    from napari_samdepth.models.protocols import DepthEstimator, Embedding, Segmenter, TextDetector
-    from napari_samdepth.models.text import find_text
+    from napari_samdepth.models.protocols import DepthEstimator, Segmenter, TextDetector
+    from napari_samdepth.models.text.grounding_dino import find_text
     from napari_samdepth.session.session import AnnotationSession, session_of
 
     __version__: str
 
 _HOMES = {
     "AnnotationSession": "session.session",
+    "Cancelled": "core.errors",
     "Candidates": "core.candidates",
     "DepthEstimator": "models.protocols",
     "DepthMap": "core.depthmap",
     "Detections": "core.detections",
-    "Embedding": "models.protocols",
+    "Embedding": "core.embedding",
+    "LayerError": "core.errors",
     "MaskSet": "core.maskset",
+    "ModelError": "core.errors",
     "Prompts": "core.prompts",
     "Segmenter": "models.protocols",
     "TextDetector": "models.protocols",
+    "UserError": "core.errors",
     "calibrate": "measure.calibration",
     "depth_readout": "measure.readout",
-    "find_text": "models.text",
+    "find_text": "models.text.grounding_dino",
     "load_depth_estimator": "models.loading",
     "load_segmenter": "models.loading",
     "load_text_detector": "models.loading",
-    "segment_everything": "models.everything",
+    "segment_everything": "models.auto_masks.everything",
     "session_of": "session.session",
 }
 
 __all__ = [
     "AnnotationSession",
+    "Cancelled",
     "Candidates",
     "DepthEstimator",
     "DepthMap",
     "Detections",
     "Embedding",
+    "LayerError",
     "MaskSet",
+    "ModelError",
     "Prompts",
     "Segmenter",
     "TextDetector",
+    "UserError",
     "__version__",
     "calibrate",
     "depth_readout",

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.labelling import next_label, write_labels, write_mask
 from napari_samdepth.core.plane import to_rgb
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.measure.readout import depth_readout
-from napari_samdepth.models.everything import segment_everything
-from napari_samdepth.models.protocols import DepthEstimator, Embedding, Segmenter
+from napari_samdepth.models.auto_masks.everything import segment_everything
+from napari_samdepth.models.protocols import DepthEstimator, Segmenter
 
 Tell = Callable[[str], None]
 Click = tuple[float, float, int]

@@ -259,7 +259,7 @@ def test_a_folder_to_write_into_may_be_new(folder: Path) -> None:
 def test_own_models_and_speeds_are_listed(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_samdepth.models.machine import hardware
+    from napari_samdepth.models.runtime.hardware import hardware
     from napari_samdepth.storage.settings import OwnModel, change_settings
 
     monkeypatch.setenv("NAPARI_SAMDEPTH_SETTINGS", str(folder / "settings"))

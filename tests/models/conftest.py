@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_samdepth.models.device import prepare_openmp
+from napari_samdepth.models.runtime.device import prepare_openmp
 
 # as the package itself does: threads that spin make these tests crawl beside other work
 prepare_openmp()
@@ -108,7 +108,7 @@ def picture() -> Callable[..., np.ndarray]:
 @pytest.fixture
 def steps() -> SimpleNamespace:
     """A report that notes what it is told; raises `Cancelled` at the note number `stop_at`."""
-    from napari_samdepth.models.protocols import Cancelled
+    from napari_samdepth.core.errors import Cancelled
 
     notes: list[tuple[float, str]] = []
     state = SimpleNamespace(notes=notes, stop_at=None)

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.catalog import ENTRIES, entries, find
-from napari_samdepth.models.protocols import ModelError
 
 
 def test_all_names_that_are_promised_exist() -> None:

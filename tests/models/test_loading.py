@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.models import device, download, loading, sam_checkpoint
-from napari_samdepth.models.checkpoint import fingerprint, read_weights
-from napari_samdepth.models.digests import file_digest, matches
+from napari_samdepth.models import loading
 from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
-from napari_samdepth.models.protocols import ModelError
-from napari_samdepth.models.sam import load_sam
-from napari_samdepth.models.sam_checkpoint import architecture_of, build_sam
+from napari_samdepth.models.runtime import device
+from napari_samdepth.models.sam.checkpoint import architecture_of, build_sam
+from napari_samdepth.models.sam.segmenter import checkpoint, load_sam
+from napari_samdepth.models.weights import store
+from napari_samdepth.models.weights.checkpoint import fingerprint, read_weights
+from napari_samdepth.models.weights.checksums import file_checksum, matches
 
 MARKER = "napari-samdepth-code-was-run"
 
@@ -40,7 +42,7 @@ def small_architecture(tiny_sam: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     import segment_anything
 
-    monkeypatch.setitem(sam_checkpoint.ARCHITECTURES, 64, "vit_b")
+    monkeypatch.setitem(checkpoint.ARCHITECTURES, 64, "vit_b")
     monkeypatch.setitem(
         segment_anything.sam_model_registry, "vit_b", lambda checkpoint=None: copy.deepcopy(tiny_sam).to("meta")
     )
@@ -97,7 +99,7 @@ def test_all_ways_to_keep_weights_load_alike(
 def test_a_name_loads_the_file_in_the_models_folder(
     weights: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: Any
 ) -> None:
-    monkeypatch.setenv(download.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(store.FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(
         ModelError, match=r"vit_b is not on this machine; fetch it with .* \(375 MB\), or put sam_vit_b"
     ):
@@ -131,7 +133,7 @@ def test_bfloat16_is_used_where_it_gains(
 
 
 def test_without_a_network_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(download.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(store.FOLDER_VARIABLE, str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for load, model in ((load_segmenter, "vit_b"), (load_depth_estimator, "depth-anything-v2-small")):
@@ -283,9 +285,9 @@ def test_checksums_of_files(tmp_path: Path, steps: Any) -> None:
     path = tmp_path / "abc"
     path.write_bytes(b"abc")
     sha = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert file_digest(path, "sha256", steps.report) == sha
+    assert file_checksum(path, "sha256", steps.report) == sha
     assert steps.notes == [(1.0, "checking abc")]
-    assert file_digest(path, "xxh128") == "06b05ab6733a618578af5f94892f3950"
+    assert file_checksum(path, "xxh128") == "06b05ab6733a618578af5f94892f3950"
     assert matches(path, f"sha256:{sha.upper()}")
     assert not matches(path, "xxh128:00")
     with pytest.raises(ValueError, match="must be 'sha256:<hex>' or 'xxh128:<hex>', got 'md5:1'"):

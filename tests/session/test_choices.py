@@ -13,9 +13,9 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_samdepth.models.device import choose_device
-from napari_samdepth.models.machine import hardware
-from napari_samdepth.models.protocols import Cancelled
+from napari_samdepth.core.errors import Cancelled
+from napari_samdepth.models.runtime.device import choose_device
+from napari_samdepth.models.runtime.hardware import hardware
 from napari_samdepth.session.choices import (
     ChoiceError,
     ModelChoice,

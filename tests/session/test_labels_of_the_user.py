@@ -9,7 +9,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
-from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.session import AnnotationSession
 
 from .conftest import COIN, WAIT

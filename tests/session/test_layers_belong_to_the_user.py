@@ -10,8 +10,9 @@ from napari.layers import Image
 from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.depth_layers import depth_layer_for, fill_depth
-from napari_samdepth.session.geometry import LayerError, Shown, shown_plane
+from napari_samdepth.session.geometry import Shown, shown_plane
 from napari_samdepth.session.session import AnnotationSession
 
 from .conftest import COIN, WAIT

@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from numpy.typing import NDArray
 
-from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.layers import read_plane
 from napari_samdepth.session.session import AnnotationSession
 

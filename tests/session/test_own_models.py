@@ -12,8 +12,8 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_samdepth.models.device import choose_device
-from napari_samdepth.models.machine import hardware
+from napari_samdepth.models.runtime.device import choose_device
+from napari_samdepth.models.runtime.hardware import hardware
 from napari_samdepth.session import encoding
 from napari_samdepth.session.choices import model_choices, remember_own
 from napari_samdepth.session.session import AnnotationSession, session_of

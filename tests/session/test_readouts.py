@@ -11,8 +11,8 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session import readouts
-from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.session import AnnotationSession
 
 from .conftest import WAIT

@@ -9,7 +9,7 @@ from napari.layers import Image
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.session import AnnotationSession, session_of
 
 from .conftest import COIN, WAIT

@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Shapes
 from skimage import data
 
-from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.session import AnnotationSession
 from tests.word_models import save_grounding_dino, save_sam3
 

@@ -13,7 +13,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
-from napari_samdepth.models.machine import hardware
+from napari_samdepth.models.runtime.hardware import hardware
 from napari_samdepth.session.choices import Variant
 from napari_samdepth.session.speed import keep
 from napari_samdepth.widgets import models

@@ -14,7 +14,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QColor, QWheelEvent
 from qtpy.QtWidgets import QApplication, QFileDialog
 
-from napari_samdepth.session.geometry import LayerError
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.widgets.inspect import InspectWidget
 from napari_samdepth.widgets.parts import readable_error
 from napari_samdepth.widgets.segment import SegmentWidget

@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.builtin.segmenter import WEIGHTS, BuiltinSegmenter, load_builtin
-from napari_samdepth.models.device import torch_module
+from napari_samdepth.models.runtime.device import torch_module
 from training.segmenter import baselines, whole
 from training.segmenter.judge import Verdict, centre, judge, overlap
 from training.segmenter.paint import Array

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage as ndi
 
+from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.models.protocols import Embedding, Segmenter
+from napari_samdepth.models.protocols import Segmenter
 from training.segmenter.paint import Array
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 FOCAL_WEIGHT = 2.0
 CHOICE_SHARPNESS = 12.0
-"""How sharply the foretold IoU chooses among the three masks while training; at inference the highest counts."""
+"""How sharply the predicted IoU chooses among the three masks while training; at inference the highest counts."""
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:

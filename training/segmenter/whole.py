@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from napari_samdepth.core.maskset import MaskSet
+from napari_samdepth.models.auto_masks.everything import propose, usual_search
+from napari_samdepth.models.auto_masks.point_grid import Search
 from napari_samdepth.models.builtin.segmenter import BuiltinSegmenter
-from napari_samdepth.models.everything import propose, usual_search
-from napari_samdepth.models.grid import Search
 from training.segmenter import baselines
 from training.segmenter.paint import Array
 from training.segmenter.pictures import read_nuclei

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _expected(error: Exception) -> bool:
     """Whether an error tells the user what is wrong with what they gave, rather than of a fault in this program."""
-    from napari_samdepth.models.protocols import ModelError
+    from napari_samdepth.core.errors import ModelError
 
     return isinstance(error, ModelError | ValueError | OSError | MemoryError)
 

@@ -66,7 +66,7 @@ def add_many(commands: Any, picture: Picture) -> None:
 def _everything(options: argparse.Namespace) -> int:
     import pandas as pd
 
-    from napari_samdepth.models.everything import segment_everything, usual_search
+    from napari_samdepth.models.auto_masks.everything import segment_everything, usual_search
 
     rgb = options.picture(options.image)
     segmenter = segmenter_of(options)
@@ -86,7 +86,7 @@ def _words(options: argparse.Namespace) -> int:
 
     from napari_samdepth.core.detections import painted
     from napari_samdepth.models.loading import load_text_detector
-    from napari_samdepth.models.text import find_text, segment_boxes
+    from napari_samdepth.models.text.grounding_dino import find_text, segment_boxes
 
     rgb = options.picture(options.image)
     detector = load_text_detector(options.detector, options.device, progress(), download=False)

@@ -31,7 +31,7 @@ def add_models(commands: Any) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     from napari_samdepth.models.catalog import entries
-    from napari_samdepth.models.download import entry_status
+    from napari_samdepth.models.weights.store import entry_status
     from napari_samdepth.storage.settings import load_settings
 
     settings = load_settings()
@@ -50,7 +50,7 @@ def _list(options: argparse.Namespace) -> int:
 def _speed(settings: Settings, task: str, model: str) -> str:
     """Return how long an image took with a model: on this CPU, and on GPUs by their names."""
     from napari_samdepth.core.durations import in_words
-    from napari_samdepth.models.machine import hardware
+    from napari_samdepth.models.runtime.hardware import hardware
 
     here, said = hardware("cpu"), []
     for timing in settings.timings:
@@ -61,7 +61,7 @@ def _speed(settings: Settings, task: str, model: str) -> str:
 
 
 def _download(options: argparse.Namespace) -> int:
-    from napari_samdepth.models.download import fetch
+    from napari_samdepth.models.weights.store import fetch
 
     print(fetch(options.name, report=progress()))
     return 0
@@ -69,7 +69,7 @@ def _download(options: argparse.Namespace) -> int:
 
 def _path(options: argparse.Namespace) -> int:
     from napari_samdepth.models.catalog import find
-    from napari_samdepth.models.download import entry_status, missing, models_folder
+    from napari_samdepth.models.weights.store import entry_status, missing, models_folder
 
     if options.name is None:
         print(models_folder())
@@ -83,7 +83,7 @@ def _path(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from napari_samdepth.models.download import verify
+    from napari_samdepth.models.weights.store import verify
 
     status = verify(options.name, report=progress())
     print(f"{options.name}: {status.path or 'ships with the package'}, as it should be")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from napari_samdepth.core.depthmap import DepthKind
+from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.entry import ModelEntry, Task
-from napari_samdepth.models.protocols import ModelError
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
 _BIOIMAGE = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io"

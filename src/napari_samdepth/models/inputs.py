@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.models.protocols import ModelError
 
 
 def checked_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,11 +7,12 @@ import logging
 import os
 from pathlib import Path
 
+from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.catalog import entries, find
-from napari_samdepth.models.device import Precision, usable_precision
-from napari_samdepth.models.download import fetch_entry, local_path, missing
 from napari_samdepth.models.entry import ModelEntry, Task
-from napari_samdepth.models.protocols import DepthEstimator, ModelError, Report, Segmenter, TextDetector
+from napari_samdepth.models.protocols import DepthEstimator, Report, Segmenter, TextDetector
+from napari_samdepth.models.runtime.device import Precision, usable_precision
+from napari_samdepth.models.weights.store import fetch_entry, local_path, missing
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +64,10 @@ def load_segmenter(
     assert path is not None
     name = entry.name if entry else path.name
     if path.is_dir():
-        from napari_samdepth.models.sam2 import load_sam2
+        from napari_samdepth.models.sam.sam2 import load_sam2
 
         return load_sam2(path, name, device, report)
-    from napari_samdepth.models.sam import load_sam
+    from napari_samdepth.models.sam.segmenter import load_sam
 
     architecture, precision = entry.architecture if entry else "", usable_precision(precision, device)
     return load_sam(path, name, device, report, architecture=architecture, precision=precision)
@@ -105,7 +106,7 @@ def load_depth_estimator(
 
         return BuiltinDepth(device)
     assert path is not None
-    from napari_samdepth.models.depth import load_depth
+    from napari_samdepth.models.depth.transformers_depth import load_depth
 
     name, precision = entry.name if entry else path.name, usable_precision(precision, device)
     return load_depth(path, name, device, report, entry=entry, precision=precision)
@@ -139,10 +140,10 @@ def load_text_detector(
     assert path is not None
     name = entry.name if entry else path.name
     if entry is None and _model_type(path) in SAM3:
-        from napari_samdepth.models.sam3 import load_sam3
+        from napari_samdepth.models.sam.sam3 import load_sam3
 
         return load_sam3(path, name, device, report)
-    from napari_samdepth.models.text import load_grounding_dino
+    from napari_samdepth.models.text.grounding_dino import load_grounding_dino
 
     return load_grounding_dino(path, name, device, report)
 

@@ -9,10 +9,10 @@ from typing import Any
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points
 
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.choices import Variant
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoded, Encoding
-from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource, read_plane
 from napari_samdepth.session.masks import MaskLayer

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_samdepth.core.durations import in_words
-from napari_samdepth.models import catalog, download
-from napari_samdepth.models.checkpoint import check_file
-from napari_samdepth.models.device import Precision, choose_device
+from napari_samdepth.core.errors import ModelError, UserError
+from napari_samdepth.models import catalog
 from napari_samdepth.models.entry import ModelEntry, Task
 from napari_samdepth.models.loading import check_path
-from napari_samdepth.models.protocols import ModelError
+from napari_samdepth.models.runtime.device import Precision, choose_device
+from napari_samdepth.models.weights import store
+from napari_samdepth.models.weights.checkpoint import check_file
 from napari_samdepth.session.speed import LONG, Expected, expected, on, speed_text
 from napari_samdepth.storage.settings import OwnModel, change_settings, load_settings
 
 
-class ChoiceError(ValueError):
+class ChoiceError(UserError, ValueError):
     """A file or folder cannot be taken as a model; the message is one sentence that says why and what to do."""
 
 
@@ -144,7 +145,7 @@ def device_text() -> tuple[str, str]:
 
 
 def _from_catalog(entry: ModelEntry, device: str) -> ModelChoice:
-    present = entry.ships or download.entry_status(entry).present
+    present = entry.ships or store.entry_status(entry).present
     wait = expected(entry.task, entry.name, device, entry.architecture)
     size = "ships with the package" if entry.ships else f"{entry.size / 1e6:,.0f} MB"
     where = "" if present else " (not downloaded yet)"

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.plane import Limits
 from napari_samdepth.core.sparse_stack import SparseStack
-from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
+from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane
 from napari_samdepth.session.layers import MAX_SIDE, METADATA_KEY, placement, plane_data, spatial_shape
 
 DENSE_PIXELS = 2**26

@@ -12,10 +12,11 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.models.loading import load_depth_estimator
 from napari_samdepth.session.choices import Variant, short_name
 from napari_samdepth.session.depth_layers import depth_layer_for, depth_source, fill_depth
-from napari_samdepth.session.geometry import LayerError, Shown
+from napari_samdepth.session.geometry import Shown
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import METADATA_KEY, placement, read_plane, spatial_shape
 from napari_samdepth.session.speed import measured

@@ -22,7 +22,8 @@ from napari_samdepth.session.speed import measured
 from napari_samdepth.session.state import SessionState
 
 if TYPE_CHECKING:
-    from napari_samdepth.models.protocols import Embedding, Report, Segmenter
+    from napari_samdepth.core.embedding import Embedding
+    from napari_samdepth.models.protocols import Report, Segmenter
 
 EMBEDDINGS_KEPT = 8
 SEARCHES = ("everything", "words")

@@ -12,12 +12,12 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from numpy.typing import NDArray
 
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.maskset import MaskSet
-from napari_samdepth.models.everything import propose, usual_search
-from napari_samdepth.models.grid import Search
+from napari_samdepth.models.auto_masks.everything import propose, usual_search
+from napari_samdepth.models.auto_masks.point_grid import Search
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.found import ELSEWHERE, NOTHING_ADDED, added, at_full_size, full_plane, shown_elsewhere
-from napari_samdepth.session.geometry import LayerError
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import add_features, placement, spatial_shape
 from napari_samdepth.session.searches import WholeImage

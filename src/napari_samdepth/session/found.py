@@ -9,8 +9,9 @@ from napari.components import Dims
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
+from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane
 from napari_samdepth.session.layers import spatial_shape
 
 NOTHING_ADDED = "These masks add nothing: their pixels belong to other labels already."

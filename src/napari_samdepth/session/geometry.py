@@ -10,11 +10,8 @@ from napari.components import Dims, ViewerModel
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.plane import fitting_level
-
-
-class LayerError(ValueError):
-    """A layer cannot be used as asked; the message is one sentence that says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
-from napari_samdepth.models.protocols import Cancelled, Report
+from napari_samdepth.core.errors import Cancelled
+from napari_samdepth.models.protocols import Report
 
 LOG = logging.getLogger(__name__)
 IDLE_SECONDS = 2.0

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_samdepth.core.candidates import Patch
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.labelling import LabelPatch, widened
 from napari_samdepth.core.plane import Limits, Plane, to_rgb
-from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
+from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane
 
 MAX_SIDE = 4096
 """Longest side in pixels of a multiscale level that is given to a model."""

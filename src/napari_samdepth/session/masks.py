@@ -12,8 +12,9 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Patch
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.labelling import next_label, replace_label, widened, write_labels, write_mask
-from napari_samdepth.session.geometry import LayerError, Shown, plane_affine, shown_plane
+from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane
 from napari_samdepth.session.history import Commit
 from napari_samdepth.session.layers import (
     add_features,

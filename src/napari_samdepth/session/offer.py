@@ -10,12 +10,13 @@ import numpy as np
 from napari.components import ViewerModel
 
 from napari_samdepth.core.candidates import Candidates, Patch
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import mask_to_logits
 from napari_samdepth.measure.readout import mask_readout
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoded, Encoding
-from napari_samdepth.session.geometry import LayerError, shown_plane
+from napari_samdepth.session.geometry import shown_plane
 from napari_samdepth.session.history import Commit, History, Moment, Place, PromptState, Step
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PreviewWriter

@@ -11,9 +11,10 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points
 from numpy.typing import NDArray
 
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.session.box_layer import BoxLayer
-from napari_samdepth.session.geometry import LayerError, Shown, points_to_plane, shown_plane, tilted
+from napari_samdepth.session.geometry import Shown, points_to_plane, shown_plane, tilted
 from napari_samdepth.session.history import PromptState
 from napari_samdepth.session.layers import new_preview, placement, spatial_shape
 from napari_samdepth.session.lent_points import BACKGROUND, COLOURS, FEATURE, FOREGROUND, LentPoints

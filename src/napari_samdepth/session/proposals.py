@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from napari.components import ViewerModel
 
-from napari_samdepth.session.geometry import LayerError, Shown, shown_plane
+from napari_samdepth.core.errors import LayerError
+from napari_samdepth.session.geometry import Shown, shown_plane
 from napari_samdepth.session.history import Commit
 from napari_samdepth.session.offer import Offer
 from napari_samdepth.session.searches import FoundBox, Sought

@@ -12,10 +12,11 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.measure.readout import depth_readout, for_features
 from napari_samdepth.session.depth_layers import DepthSource, depth_source
 from napari_samdepth.session.depths import DepthLayer, Depths
-from napari_samdepth.session.geometry import LayerError, Shown, shown_plane, stack_axis
+from napari_samdepth.session.geometry import Shown, shown_plane, stack_axis
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import write_features
 

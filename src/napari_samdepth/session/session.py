@@ -13,12 +13,13 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Points
 
 from napari_samdepth.core.depthmap import DepthKind
-from napari_samdepth.models.device import Precision
+from napari_samdepth.core.errors import LayerError
+from napari_samdepth.models.runtime.device import Precision
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.choices import Variant, device_text
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.everything import Everything
-from napari_samdepth.session.geometry import LayerError, centre_on, go_to_plane, stack_position
+from napari_samdepth.session.geometry import centre_on, go_to_plane, stack_position
 from napari_samdepth.session.jobs import Lane, Progress
 from napari_samdepth.session.layers import read_plane
 from napari_samdepth.session.masks import MaskLayer

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from napari_samdepth.core.durations import in_words
-from napari_samdepth.models.machine import hardware, threads
 from napari_samdepth.models.protocols import LoadedModel, Report
+from napari_samdepth.models.runtime.hardware import hardware, threads
 from napari_samdepth.storage.settings import change_settings, load_settings
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from napari.components import ViewerModel
 
-from napari_samdepth.session.geometry import LayerError, show_plane
+from napari_samdepth.core.errors import LayerError
+from napari_samdepth.session.geometry import show_plane
 from napari_samdepth.session.history import Commit, Moment, Step
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.masks import MaskLayer

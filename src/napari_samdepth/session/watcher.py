@@ -8,8 +8,9 @@ from typing import Any
 from napari.components import ViewerModel
 from napari.layers import Image
 
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.encoding import Encoding
-from napari_samdepth.session.geometry import LayerError, shown_plane
+from napari_samdepth.session.geometry import shown_plane
 from napari_samdepth.session.layers import spatial_shape
 from napari_samdepth.session.offer import Offer
 from napari_samdepth.session.state import SessionState

@@ -9,13 +9,14 @@ from skimage.segmentation import relabel_sequential
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.detections import Detections, painted
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.models.loading import load_text_detector
 from napari_samdepth.models.protocols import Report, TextDetector
-from napari_samdepth.models.text import THRESHOLD, find_text, segment_boxes
+from napari_samdepth.models.text.grounding_dino import THRESHOLD, find_text, segment_boxes
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
 from napari_samdepth.session.found import ELSEWHERE, NOTHING_ADDED, added, at_full_size, shown_elsewhere
-from napari_samdepth.session.geometry import LayerError, shown_plane
+from napari_samdepth.session.geometry import shown_plane
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import add_features
 from napari_samdepth.session.searches import FoundBox, Sought

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.models.checkpoint import fingerprint, read_weights
-from napari_samdepth.models.device import choose_device, torch_module
+from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.inputs import checked_rgb, silent
-from napari_samdepth.models.ondevice import OnDevice
-from napari_samdepth.models.protocols import ModelError, Report
+from napari_samdepth.models.protocols import Report
+from napari_samdepth.models.runtime.device import choose_device, torch_module
+from napari_samdepth.models.runtime.torch_model import TorchModel
+from napari_samdepth.models.weights.checkpoint import fingerprint, read_weights
 
 WEIGHTS = Path(__file__).with_name("depth.safetensors")
 LONG_SIDES = (384, 256)
@@ -47,7 +48,7 @@ def _network(path: Path) -> Any:
     return net.eval()
 
 
-class BuiltinDepth(OnDevice):
+class BuiltinDepth(TorchModel):
     """Relative inverse depth of any image from the small network that ships with the package.
 
     It is called "builtin"; its identity is "builtin-depth" and the first half of its weights' xxh128.

@@ -1,8 +1,8 @@
-"""The built-in segmenter behind the `Segmenter` protocol: a small network that looks again where the click is.
+"""The built-in segmenter behind the `Segmenter` protocol: a small network that zooms in where the click is.
 
 The embedding holds the image and the whole view. A click is decoded in a first view; the object's size there tells
-at which zoom to look again, so that small objects in large images are seen as large as the network needs them
-(coarse to fine, as in foveated vision). Views are encoded when a click needs them and kept.
+at which zoom to decode it again, so that small objects in large images are seen as large as the network needs them
+(coarse to fine). Views are encoded when a click needs them and kept.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Candidates
 from napari_samdepth.core.coords import points_to_xy
+from napari_samdepth.core.embedding import Embedding
+from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame
-from napari_samdepth.models.builtin.segmenter_looks import Foveation, Look, ViewCandidates
-from napari_samdepth.models.checkpoint import fingerprint, read_weights
-from napari_samdepth.models.device import Device, choose_device, torch_module
+from napari_samdepth.models.builtin.segmenter_masks import ViewCandidates, ViewMasks, ZoomSettings
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
-from napari_samdepth.models.prompted import PromptedNetwork, Sight
-from napari_samdepth.models.protocols import Embedding, ModelError, Report
+from napari_samdepth.models.protocols import Report
+from napari_samdepth.models.runtime.device import Device, choose_device, torch_module
+from napari_samdepth.models.sam.prompted import PromptedNetwork, Sight
+from napari_samdepth.models.weights.checkpoint import fingerprint, read_weights
 
 if TYPE_CHECKING:
     from napari_samdepth.models.builtin.segmenter_views import View
@@ -80,13 +82,13 @@ class BuiltinSegmenter(PromptedNetwork):
         Identity of the weights; part of every embedding.
     device
         Where to run.
-    foveation
+    zoom
         How views are chosen.
     """
 
-    def __init__(self, sam: Any, model: str, device: Device, foveation: Foveation | None = None) -> None:
+    def __init__(self, sam: Any, model: str, device: Device, zoom: ZoomSettings | None = None) -> None:
         super().__init__(sam.to(device.name), "builtin", model, device)
-        self.foveation = foveation or Foveation()
+        self.zoom = zoom or ZoomSettings()
         self._views: weakref.WeakKeyDictionary[Embedding, OrderedDict[View, Any]] = weakref.WeakKeyDictionary()
         self._given: OrderedDict[bytes, tuple[View, NDArray[np.float32]]] = OrderedDict()
 
@@ -128,12 +130,12 @@ class BuiltinSegmenter(PromptedNetwork):
         """
         several = prompts.ambiguous if multimask is None else multimask
         self._check_own(embedding)
-        from napari_samdepth.models.builtin.segmenter_foveate import look
+        from napari_samdepth.models.builtin.segmenter_zoom import decode_zoomed
 
-        found = self._with_fallback("decoding", lambda: look(self, embedding, prompts, several))
+        found = self._with_fallback("decoding", lambda: decode_zoomed(self, embedding, prompts, several))
         return self._candidates(found)
 
-    def look_closer(
+    def decode_zoomed(
         self, embedding: Embedding, point: tuple[float, float]
     ) -> tuple[NDArray[np.float32], float, Frame, tuple[int, int]]:
         """Return the best mask of a foreground click, decoded at the zoom that its object wants.
@@ -150,13 +152,13 @@ class BuiltinSegmenter(PromptedNetwork):
         Logits (128, 128) float32 of a window, predicted IoU, how the logits cover the window, and its first pixel
         (row, col).
         """
-        from napari_samdepth.models.builtin.segmenter_foveate import look
+        from napari_samdepth.models.builtin.segmenter_zoom import decode_zoomed
 
-        found = self._with_fallback("decoding", lambda: look(self, embedding, Prompts([point]), True))
+        found = self._with_fallback("decoding", lambda: decode_zoomed(self, embedding, Prompts([point]), True))
         logits: NDArray[np.float32] = found.logits[found.best].cpu().numpy()
         return logits, found.score, found.view.frame, (found.view.top, found.view.left)
 
-    def decode_view(self, embedding: Embedding, view: View, prompts: Prompts, mask: Any, several: bool) -> Look:
+    def decode_view(self, embedding: Embedding, view: View, prompts: Prompts, mask: Any, several: bool) -> ViewMasks:
         """Decode the prompts in one view; `mask` is the view's earlier logits (128, 128) as a tensor, or None."""
         sight, network = self._sight_of(embedding, view), self._network
         with torch_module().inference_mode():
@@ -166,7 +168,7 @@ class BuiltinSegmenter(PromptedNetwork):
             sparse, dense = network.prompt_encoder(points=points, boxes=box, masks=mask)
             features = sight.features()
             logits, scores = network.mask_decoder.predict_masks(features, self._dense_positions(), sparse, dense)
-        return Look(view, logits[0], scores[0], several)
+        return ViewMasks(view, logits[0], scores[0], several)
 
     def _sight(self, embedding: Embedding) -> Sight:
         from napari_samdepth.models.builtin.segmenter_views import View
@@ -204,7 +206,7 @@ class BuiltinSegmenter(PromptedNetwork):
             pixels = view.pixels(rgb).to(self.device)
             return self._network.image_encoder(((pixels - self._network.pixel_mean) / self._network.pixel_std)[None])
 
-    def _candidates(self, found: Look) -> ViewCandidates:
+    def _candidates(self, found: ViewMasks) -> ViewCandidates:
         from napari_samdepth.models.builtin.segmenter_views import to_canvas
 
         shape = found.view.image_shape

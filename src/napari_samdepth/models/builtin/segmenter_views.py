@@ -1,4 +1,4 @@
-"""Views: the square pieces of an image that the built-in segmenter looks at, and how logits travel between them.
+"""Views: the square pieces of an image that the built-in segmenter decodes, and how logits are resampled between them.
 
 A view is a square of the image, shown to the network at 256 x 256; what lies beyond the image is padding at the
 bottom and right, as Segment Anything pads. The whole view has the image's longer side; windows are smaller. Positions

@@ -1,0 +1,1 @@
+"""torch, devices and threads."""

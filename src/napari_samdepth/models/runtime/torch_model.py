@@ -1,0 +1,103 @@
+"""What the adapters share: a named network on a device, and the way to the CPU when a GPU's memory is full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from napari_samdepth.core.embedding import Embedding
+from napari_samdepth.core.errors import ModelError
+from napari_samdepth.models.protocols import Report
+from napari_samdepth.models.runtime.device import Device, cpu_after_out_of_memory, is_out_of_memory
+
+T = TypeVar("T")
+M = TypeVar("M", bound="TorchModel")
+
+
+class TorchModel:
+    """A network that has a name, an identity and a device, and goes on on the CPU when a GPU runs out of memory."""
+
+    def __init__(self, network: Any, name: str, identity: str, device: Device) -> None:
+        """Take over `network`, which is on `device` or will be moved there.
+
+        Parameters
+        ----------
+        network
+            A torch module in eval mode.
+        name
+            What the user calls it.
+        identity
+            Of the network and its weights.
+        device
+            Where it runs.
+        """
+        self._network = network
+        self._name = name
+        self._identity = identity
+        self._device = device
+
+    @property
+    def name(self) -> str:
+        """Catalog name, or name of the file or folder."""
+        return self._name
+
+    @property
+    def model(self) -> str:
+        """Identity of the network and its weights."""
+        return self._identity
+
+    @property
+    def device(self) -> str:
+        """Torch device in use."""
+        return self._device.name
+
+    @property
+    def device_reason(self) -> str:
+        """One sentence: why this device."""
+        return self._device.reason
+
+    @property
+    def network(self) -> Any:
+        """The network itself, for those who compare with other tools."""
+        return self._network
+
+    def move(self, device: Device) -> None:
+        """Move the network to `device`; where a GPU's memory does not hold it, go on on the CPU and say so."""
+        before, self._device = self._device, device
+        try:
+            self._with_fallback("loading the model", lambda: self._network.to(self._device.name))
+        except BaseException:
+            self._device = before
+            raise
+        self._moved()
+
+    def _moved(self) -> None:
+        """Forget what lies on the device before; subclasses fill it in."""
+
+    def _check_own(self, embedding: Embedding) -> None:
+        """Raise ModelError where an embedding was made by another model."""
+        if embedding.model != self._identity:
+            raise ModelError(
+                f"This embedding was made by {embedding.model}, not by {self._identity}; encode the image again."
+            )
+
+    def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
+        """Run, and where a GPU's memory is not enough, move to the CPU, say so and run there."""
+        try:
+            return run()
+        except RuntimeError as error:
+            if not (self._device.is_gpu and is_out_of_memory(error)):
+                raise
+        self._device = cpu_after_out_of_memory(self._device, doing)
+        self._network.to("cpu")
+        self._moved()
+        return run()
+
+
+def ready(model: M, device: Device, tell: Report) -> M:
+    """Move a model that was loaded on the CPU to its device, tell that it is ready, and return it."""
+    if device.is_gpu:
+        tell(0.9, f"moving to {device.name}")
+        model.move(device)
+    tell(1.0, f"{model.name} is ready")
+    return model

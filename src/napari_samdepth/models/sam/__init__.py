@@ -1,0 +1,1 @@
+"""Segment Anything 1, 2 and 3."""
