@@ -16,8 +16,9 @@ from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models import loading
 from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
 from napari_samdepth.models.runtime import device
+from napari_samdepth.models.sam import checkpoint
 from napari_samdepth.models.sam.checkpoint import architecture_of, build_sam
-from napari_samdepth.models.sam.segmenter import checkpoint, load_sam
+from napari_samdepth.models.sam.segmenter import load_sam
 from napari_samdepth.models.weights import store
 from napari_samdepth.models.weights.checkpoint import fingerprint, read_weights
 from napari_samdepth.models.weights.checksums import file_checksum, matches

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from napari_samdepth.core.errors import Cancelled, ModelError
-from napari_samdepth.models import depth as depth_module
 from napari_samdepth.models.catalog import find
-from napari_samdepth.models.depth.transformers_depth import kind_of, load_depth, mean_subtraction
+from napari_samdepth.models.depth import mean_subtraction
+from napari_samdepth.models.depth import transformers_depth as depth_module
+from napari_samdepth.models.depth.transformers_depth import kind_of, load_depth
 from napari_samdepth.models.protocols import DepthEstimator
 from napari_samdepth.models.runtime.device import Device, transformers_module
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from napari_samdepth.core.errors import ModelError
-from napari_samdepth.models import device as device_module
+from napari_samdepth.models.runtime import device as device_module
 from napari_samdepth.models.runtime.device import (
     bfloat16_gains,
     choose_device,
@@ -22,12 +22,10 @@ from napari_samdepth.models.runtime.device import (
 PROGRAM = """
 import os, sys
 from napari_samdepth.models import catalog, loading
-from napari_samdepth.models.sam.segmenter import image_encoder
-from napari_samdepth.models.depth.transformers_depth import transformers_depth
+from napari_samdepth.models.depth import transformers_depth
 from napari_samdepth.models.runtime import device
 from napari_samdepth.models.weights import store
-from napari_samdepth.models.sam.segmenter import segmenter
-from napari_samdepth.models.sam.segmenter import sam2
+from napari_samdepth.models.sam import image_encoder, sam2, segmenter
 assert "torch" not in sys.modules and "transformers" not in sys.modules, "loaded too early"
 device.torch_module()
 print(os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"])

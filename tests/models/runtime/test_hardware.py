@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from napari_samdepth.models.runtime import hardware as hardware_module
 from napari_samdepth.models.runtime.hardware import hardware, threads
 
 
