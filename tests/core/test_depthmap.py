@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.depthmap import DepthMap, upsampling_between
 
 
 def test_values_are_float32_and_read_only():
@@ -43,3 +43,16 @@ def test_refuses_other_shapes(shape):
 def test_refuses_unknown_kinds():
     with pytest.raises(ValueError, match="one of inverse, distance, height, index, got 'depth'"):
         DepthMap(np.zeros((2, 2)), "depth")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [0.5, 0, -2, np.nan, np.inf])
+def test_refuses_samples_finer_than_pixels(wrong):
+    with pytest.raises(ValueError, match="at least 1 pixel per sample"):
+        DepthMap(np.zeros((2, 2)), "inverse", upsampling=wrong)
+
+
+def test_upsampling_is_the_length_of_a_sample_and_1_unless_told():
+    assert DepthMap(np.zeros((2, 2)), "inverse").upsampling == 1
+    assert upsampling_between((100, 200), (400, 800)) == 4
+    assert upsampling_between((100, 100), (400, 900)) == pytest.approx(6)
+    assert upsampling_between((100, 100), (50, 20)) == 1

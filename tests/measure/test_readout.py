@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
+from skimage.transform import resize
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
@@ -124,6 +125,40 @@ def test_more_upsampling_means_a_smaller_core() -> None:
     first = depth_readout(labels, DepthMap(values, "inverse"), upsampling=1)
     second = depth_readout(labels, DepthMap(values, "inverse"), upsampling=3)
     assert second.loc[1, "p5"] > first.loc[1, "p5"] + 5
+
+
+def test_a_map_that_knows_its_resolution_is_read_accordingly() -> None:
+    labels = np.zeros((100, 100), dtype=np.int32)
+    labels[10:90, 10:90] = 1
+    values = np.minimum(*np.mgrid[:100, :100]).astype(np.float32)
+    told = DepthMap(values, "inverse", upsampling=3)
+    expected = depth_readout(labels, DepthMap(values, "inverse"), upsampling=3)
+    pd.testing.assert_frame_equal(depth_readout(labels, told), expected)
+    pd.testing.assert_frame_equal(depth_readout(labels[None], [told]).drop(columns="slice"), expected)
+    assert mask_readout(Patch(labels == 1, (0, 0)), told)["median"] == expected.loc[1, "median"]
+
+
+@pytest.mark.parametrize("times", [2, 4, 8])
+def test_a_picture_enlarged_reads_the_same(times: int) -> None:
+    rng = np.random.default_rng(3)
+    labels = blobs(2, (60, 80))
+    samples = np.zeros((30, 40), dtype=np.float32)
+    for number, depth in zip(np.unique(labels), (0.1, 0.9, 0.5, 0.7, 0.3, 0.6, 0.8), strict=False):
+        samples[labels[::2, ::2] == number] = depth
+    samples += 0.01 * rng.random(samples.shape, dtype=np.float32)
+    tables, masks = [], []
+    for factor in (1, times):
+        large = np.kron(labels, np.ones((factor, factor), dtype=np.int32))
+        zoomed = resize(samples, large.shape, order=1)
+        depth = DepthMap(zoomed, "inverse", upsampling=2 * factor)
+        tables.append(depth_readout(large, depth))
+        masks.append(mask_readout(Patch(large == 40, (0, 0)), depth))
+    first, second = tables
+    for name in ("median", "mean", "nearness", "p5", "p95", "contrast", "contrast_auc"):
+        np.testing.assert_allclose(second[name], first[name], rtol=0.05, atol=0.03, err_msg=name)
+    assert second["in_front_of"].tolist() == first["in_front_of"].tolist()
+    assert any(first["in_front_of"])
+    assert masks[1]["median"] == pytest.approx(masks[0]["median"], rel=0.03)
 
 
 def test_nothing_to_measure_is_nan_and_counted() -> None:

@@ -34,7 +34,7 @@ def labels() -> np.ndarray:
 def depth() -> DepthMap:
     values = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     values[:3] = np.nan
-    return DepthMap(values, "distance", "mm", "a sensor – Größe")
+    return DepthMap(values, "distance", "mm", "a sensor – Größe", 2.5)
 
 
 @contextmanager
@@ -77,6 +77,7 @@ def test_depth_keeps_values_and_meaning(tmp_path: Path, depth: DepthMap) -> None
     back = read_depth(path)
     np.testing.assert_array_equal(back.values, depth.values)
     assert (back.kind, back.unit, back.source) == (depth.kind, depth.unit, depth.source)
+    assert back.upsampling == 2.5
     assert read_depth(path, "height", "nm").kind == "height"
 
 

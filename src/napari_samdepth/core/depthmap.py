@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -30,12 +31,22 @@ class DepthMap:
         Unit of the values ("m", "nm", ...), or None where they are relative.
     source
         Where the values come from: a model's name and checkpoint, or a layer's name.
+    upsampling
+        Pixels of the image per sample of what gave the depth, along one axis, at least 1: how far the values were
+        enlarged to the image's size, and so how wide they are blurred at edges. Where rows and columns differ, the
+        root of their product.
+
+    Raises
+    ------
+    ValueError
+        If the values are not (H, W), the kind is unknown, or `upsampling` is below 1 or not finite.
     """
 
     values: NDArray[np.float32]
     kind: DepthKind
     unit: str | None = None
     source: str = ""
+    upsampling: float = 1.0
 
     def __post_init__(self) -> None:
         values = np.array(self.values, dtype=np.float32)
@@ -43,11 +54,19 @@ class DepthMap:
             raise ValueError(f"DepthMap.values must have shape (H, W), got shape {values.shape}.")
         if self.kind not in get_args(DepthKind):
             raise ValueError(f"DepthMap.kind must be one of {', '.join(get_args(DepthKind))}, got {self.kind!r}.")
+        if not (math.isfinite(self.upsampling) and self.upsampling >= 1):
+            raise ValueError(f"DepthMap.upsampling must be at least 1 pixel per sample, got {self.upsampling}.")
         values[~np.isfinite(values)] = np.nan
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
+        object.__setattr__(self, "upsampling", float(self.upsampling))
 
     @property
     def near_sign(self) -> int:
         """+1 where larger values are nearer, -1 where they are farther."""
         return NEAR_SIGN[self.kind]
+
+
+def upsampling_between(sampled: tuple[int, int], shape: tuple[int, int]) -> float:
+    """Return `DepthMap.upsampling` of a map of `sampled` (h, w) samples that was brought to `shape` (H, W)."""
+    return max(math.sqrt(math.prod(shape) / math.prod(sampled)), 1.0)

@@ -76,7 +76,7 @@ class Calibration:
         inverse = self.scale * depth.values.astype(np.float64) + self.shift
         values = np.divide(1, inverse, out=np.full(inverse.shape, np.nan), where=inverse > 0)
         source = f"{depth.source}, calibrated with {len(self.known)} known distances".lstrip(", ")
-        return DepthMap(values.astype(np.float32), "distance", self.unit, source)
+        return DepthMap(values.astype(np.float32), "distance", self.unit, source, depth.upsampling)
 
 
 def calibrate(

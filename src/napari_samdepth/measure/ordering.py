@@ -57,7 +57,7 @@ class Order:
     contact: int
 
 
-def order_touching(regions: Regions, depth: DepthMap, k: float = 1.0, upsampling: float = 1.0) -> list[Order]:
+def order_touching(regions: Regions, depth: DepthMap, k: float = 1.0) -> list[Order]:
     """Return the order of every pair of labels that touch.
 
     Parameters
@@ -65,11 +65,9 @@ def order_touching(regions: Regions, depth: DepthMap, k: float = 1.0, upsampling
     regions
         Of labels (H, W).
     depth
-        Depth of the same image, (H, W).
+        Depth of the same image, (H, W); its `upsampling` says how far inside the boundary it is compared.
     k
         Unsure where the difference is at most `k` times the noise, or less than `MIN_DIFFERENCE`.
-    upsampling
-        How many pixels of the image one pixel of the depth model's output covers.
 
     Returns
     -------
@@ -81,7 +79,7 @@ def order_touching(regions: Regions, depth: DepthMap, k: float = 1.0, upsampling
     if not keys.size:
         return []
     pairs = pair[: len(codes[0])], pair[len(codes[0]) :]
-    median, mad = _beside(regions.index, depth.values, contacts, pairs, upsampling)
+    median, mad = _beside(regions.index, depth.values, contacts, pairs, depth.upsampling)
     extent = depth_range(depth)
     difference = extent.sign * (median[:, 0] - median[:, 1]) / extent.span
     noise = MAD_TO_SIGMA * np.sqrt((mad**2).mean(axis=1)) / extent.span

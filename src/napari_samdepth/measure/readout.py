@@ -8,6 +8,7 @@ of relative inverse depth. The columns are described in `COLUMNS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -53,9 +54,10 @@ COLUMNS: dict[str, str] = {
 """Column name -> what it holds. A stack's table has `slice` before them: the number of the plane."""
 
 CORE_PX = 5.0
-"""A mask's core lies more than this far inside its edge, or more than half its inradius if that is less."""
+"""A mask's core lies more than this many samples of the depth inside its edge, or more than half its inradius if that
+is less."""
 RING_PX = 3.0
-"""Width of the rings inside and outside of a mask's edge."""
+"""Width, in samples of the depth, of the rings inside and outside of a mask's edge."""
 _LIVE_PX = 300_000
 
 
@@ -63,7 +65,7 @@ def depth_readout(
     labels: ArrayLike,
     depth: DepthMap | Sequence[DepthMap],
     features: pd.DataFrame | None = None,
-    upsampling: float = 1.0,
+    upsampling: float | None = None,
 ) -> pd.DataFrame:
     """Return one row per label with where it is, how near, and what it stands in front of.
 
@@ -77,8 +79,8 @@ def depth_readout(
         A table whose other columns are kept, joined by its column `index` (as napari has it) or `label`, or else by
         its own index. Columns named as in `COLUMNS` are replaced. Rows of labels that are not there are dropped.
     upsampling
-        How many pixels of the image one pixel of the depth model's output covers, where that is known: the core's
-        margin and the rings grow with it (up to the largest that `squared_distances` allows).
+        Used instead of each map's own `DepthMap.upsampling`. The core's margin, the rings and the comparison of labels
+        that touch grow with it (up to the largest that `squared_distances` allows).
 
     Returns
     -------
@@ -91,6 +93,9 @@ def depth_readout(
     ValueError
         If labels are not integers, or shapes do not fit; the message says got and expected.
     """
+    maps = [depth] if isinstance(depth, DepthMap) else list(depth)
+    if upsampling is not None:
+        maps = [replace(one, upsampling=upsampling) for one in maps]
     array = np.asarray(labels)
     array = array.astype(np.uint8) if array.dtype == bool else array
     if array.dtype.kind not in "iu" or array.ndim not in (2, 3):
@@ -98,11 +103,10 @@ def depth_readout(
     if array.ndim == 2:
         if not isinstance(depth, DepthMap):
             raise ValueError("Labels of shape (H, W) need one DepthMap, got a sequence.")
-        return _with_features(_plane_readout(array, depth, upsampling), features)
-    maps = [depth] if isinstance(depth, DepthMap) else list(depth)
+        return _with_features(_plane_readout(array, maps[0]), features)
     if len(maps) != len(array):
         raise ValueError(f"A stack of {len(array)} planes needs one DepthMap per plane, got {len(maps)}.")
-    tables = [_plane_readout(plane, one, upsampling) for plane, one in zip(array, maps, strict=True)]
+    tables = [_plane_readout(plane, one) for plane, one in zip(array, maps, strict=True)]
     for number, table in enumerate(tables):
         table.insert(0, "slice", number)
     filled = [table for table in tables if len(table)] or tables[:1]
@@ -128,7 +132,7 @@ def for_features(table: pd.DataFrame, plane: int | None = None) -> pd.DataFrame:
     return table.reset_index(names="index")
 
 
-def mask_readout(patch: Patch, depth: DepthMap, upsampling: float = 1.0) -> dict[str, float]:
+def mask_readout(patch: Patch, depth: DepthMap) -> dict[str, float]:
     """Return `median`, `nearness`, `spread` and `area` of a mask that is not yet a label.
 
     The same numbers as `depth_readout` gives for a label of this shape, as long as the mask's box has no more than
@@ -142,8 +146,6 @@ def mask_readout(patch: Patch, depth: DepthMap, upsampling: float = 1.0) -> dict
         The mask; what lies outside the image is left out.
     depth
         Depth of the whole image.
-    upsampling
-        See `depth_readout`.
     """
     mask, row, col = _tight(patch, depth.values.shape)
     result = {"area": float(np.count_nonzero(mask)), "median": np.nan, "nearness": np.nan, "spread": np.nan}
@@ -157,9 +159,9 @@ def mask_readout(patch: Patch, depth: DepthMap, upsampling: float = 1.0) -> dict
     thin = mask[::stride, ::stride]
     if not thin.any():
         thin, stride = mask, 1
-    squared = _distances(np.pad(thin, margins), upsampling / stride)
+    squared = _distances(np.pad(thin, margins), depth.upsampling / stride)
     squared = squared[margins[0][0] :, margins[1][0] :][: thin.shape[0], : thin.shape[1]]
-    margin = _margin_squared(squared[thin].max(keepdims=True), upsampling / stride)
+    margin = _margin_squared(squared[thin].max(keepdims=True), depth.upsampling / stride)
     core = values[::stride, ::stride][thin & (squared > margin)]
     core = core[~np.isnan(core)].astype(np.float64)
     if core.size:
@@ -180,7 +182,7 @@ def _tight(patch: Patch, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], int
     return mask, patch.origin[0] + row + int(rows[0]), patch.origin[1] + col + int(cols[0])
 
 
-def _plane_readout(labels: NDArray[np.integer[Any]], depth: DepthMap, upsampling: float) -> pd.DataFrame:
+def _plane_readout(labels: NDArray[np.integer[Any]], depth: DepthMap) -> pd.DataFrame:
     if labels.shape != depth.values.shape:
         raise ValueError(
             f"Labels and depth must have the same shape, got {labels.shape} and {depth.values.shape}: "
@@ -188,7 +190,7 @@ def _plane_readout(labels: NDArray[np.integer[Any]], depth: DepthMap, upsampling
         )
     regions = Regions.of(labels)
     missing = np.isnan(depth.values)
-    found = _zones(regions, depth, upsampling)
+    found = _zones(regions, depth)
     data: dict[str, NDArray[Any]] = {"area": regions.area}
     data["centroid_row"], data["centroid_col"] = regions.centroid()
     data |= dict(zip(("row_min", "col_min", "row_max", "col_max"), regions.boxes().T, strict=True))
@@ -196,7 +198,7 @@ def _plane_readout(labels: NDArray[np.integer[Any]], depth: DepthMap, upsampling
     works: list[Callable[[], dict[str, NDArray[Any]]]] = [
         lambda: _ring_columns(found, depth, len(regions)),
         lambda: _core_columns(found.core, depth, len(regions)),
-        lambda: {"in_front_of": _in_front_of(regions, depth, upsampling)},
+        lambda: {"in_front_of": _in_front_of(regions, depth)},
     ]
     for columns in in_threads(lambda work: work(), works, worth_it=labels.size > LARGE_PX):
         data |= columns
@@ -218,10 +220,10 @@ def _margin_squared(inradius_squared: NDArray[Any], upsampling: float) -> NDArra
     return np.floor(np.minimum(inradius_squared / 4, fixed)).astype(inradius_squared.dtype)
 
 
-def _zones(regions: Regions, depth: DepthMap, upsampling: float) -> Zones:
-    squared = _distances(regions.index, upsampling)
-    margin = _margin_squared(regions.largest(squared), upsampling)
-    width = int(min(RING_PX * upsampling, MAX_REACH - 1) ** 2)
+def _zones(regions: Regions, depth: DepthMap) -> Zones:
+    squared = _distances(regions.index, depth.upsampling)
+    margin = _margin_squared(regions.largest(squared), depth.upsampling)
+    width = int(min(RING_PX * depth.upsampling, MAX_REACH - 1) ** 2)
     return zones(regions, squared, depth.values, margin, width)
 
 
@@ -259,10 +261,10 @@ def _ring_columns(found: Zones, depth: DepthMap, n_groups: int) -> dict[str, NDA
     return {"contrast": contrast, "contrast_auc": rings.auc if depth.near_sign > 0 else 1 - rings.auc}
 
 
-def _in_front_of(regions: Regions, depth: DepthMap, upsampling: float) -> NDArray[Any]:
+def _in_front_of(regions: Regions, depth: DepthMap) -> NDArray[Any]:
     """Return for each label the labels behind it as text, "5, 9"."""
     behind: dict[int, list[int]] = {}
-    for order in order_touching(regions, depth, upsampling=upsampling):
+    for order in order_touching(regions, depth):
         if order.relation != "unsure":
             front, back = order.first, order.second
             if order.relation == "behind":

@@ -55,7 +55,7 @@ class DepthEstimator(LoadedModel, Protocol):
     """A monocular depth estimator."""
 
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
-        """Return the depth of `rgb`, uint8 (H, W, 3), at its size. Raises ModelError, Cancelled."""
+        """Return the depth of `rgb`, uint8 (H, W, 3), at its size, and its upsampling. Raises ModelError, Cancelled."""
 
 
 @runtime_checkable

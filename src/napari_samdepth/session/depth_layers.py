@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from napari.components import ViewerModel
@@ -21,6 +22,52 @@ from napari_samdepth.session.layers import MAX_SIDE, METADATA_KEY, placement, pl
 
 DENSE_PIXELS = 2**26
 """Larger stacks (256 MiB of depth) take memory only for the slices that have depth."""
+
+
+@dataclass(frozen=True, eq=False)
+class DepthLayer:
+    """An Image layer together with what its values mean: kind, unit, source and upsampling as in `DepthMap`.
+
+    `upsampling` counts pixels of the layer's data (at its full resolution).
+    """
+
+    layer: Image
+    kind: DepthKind
+    unit: str | None
+    source: str
+    upsampling: float = 1.0
+
+    @classmethod
+    def of(cls, layer: Image, depth: DepthMap) -> DepthLayer:
+        """Return a layer that holds a depth map's values on the map's own grid."""
+        return cls(layer, depth.kind, depth.unit, depth.source, depth.upsampling)
+
+    @classmethod
+    def noted(cls, layer: Image) -> DepthLayer | None:
+        """Return what a layer's metadata say of its values (after a reload, too), None where they say nothing."""
+        noted = layer.metadata.get(METADATA_KEY)
+        if not isinstance(noted, dict) or noted.get("kind") not in get_args(DepthKind):
+            return None
+        upsampling = noted.get("upsampling", 1.0)
+        known = isinstance(upsampling, int | float) and math.isfinite(upsampling) and upsampling >= 1
+        source = str(noted.get("source", ""))
+        return cls(layer, noted["kind"], noted.get("unit"), source, float(upsampling) if known else 1.0)
+
+    @property
+    def text(self) -> str:
+        """Kind, unit and source in words."""
+        unit = self.unit or ("relative, no unit" if self.kind == "inverse" else "no unit")
+        # what tells apart the weights of one model is for files, not for reading
+        return f"{self.kind} · {unit} · {re.sub(':[0-9a-f]{8,}$', '', self.source)}"
+
+    def depth_map(self, values: NDArray[Any], upsampling: float | None = None) -> DepthMap:
+        """Return (h, w) values of the layer as depth; with their `upsampling` where they lie on another grid."""
+        return DepthMap(values, self.kind, self.unit, self.source, max(upsampling or self.upsampling, 1.0))
+
+
+def _about(depth: DepthMap) -> dict[str, Any]:
+    """Return what a depth layer's metadata say of its values."""
+    return {"kind": depth.kind, "unit": depth.unit, "source": depth.source, "upsampling": depth.upsampling}
 
 
 def depth_layer_for(image: Image, shown: Shown, depth: DepthMap) -> Image:
@@ -42,7 +89,7 @@ def depth_layer_for(image: Image, shown: Shown, depth: DepthMap) -> Image:
         name=f"{image.name} depth",
         colormap="inferno",
         contrast_limits=depth_limits(depth.values),
-        metadata={METADATA_KEY: {"kind": depth.kind, "unit": depth.unit, "source": depth.source}},
+        metadata={METADATA_KEY: _about(depth)},
         **place,
     )
     layer.colorbar.visible = True
@@ -64,7 +111,7 @@ def _plain(layer: Layer) -> bool:
 def fill_depth(layer: Image, shown: Shown, depth: DepthMap) -> None:
     """Write `depth` into the shown slice of a depth layer; contrast limits grow with it unless the user set them."""
     Shown(shown.rows_axis, shown.cols_axis, shown.point, shown.shape).put(layer.data, depth.values)
-    noted = {**layer.metadata.get(METADATA_KEY, {}), "kind": depth.kind, "unit": depth.unit, "source": depth.source}
+    noted = {**layer.metadata.get(METADATA_KEY, {}), **_about(depth)}
     layer.metadata = {**layer.metadata, METADATA_KEY: noted}
     before, new = tuple(layer.contrast_limits_range), depth_limits(depth.values)
     whole = min(before[0], new[0]), max(before[1], new[1])
@@ -98,17 +145,18 @@ class DepthSource:
         (2, 3), takes (row, col, 1) of the target's plane to the depth's.
     shape
         (H, W) of the target's plane.
-    kind, unit, source
-        As in `DepthMap`.
+    known
+        What the values mean.
+    step
+        Pixels of the layer's data along one pixel of `data`; above 1 for a coarse level of a multiscale layer.
     """
 
     layer_data: Any
     data: Any
     matrix: NDArray[np.float64]
     shape: tuple[int, int]
-    kind: DepthKind
-    unit: str | None
-    source: str
+    known: DepthLayer
+    step: float
 
     def render(self) -> DepthMap:
         """Return the depth on the target's grid; where the grids differ it is sampled linearly, NaN outside of it."""
@@ -117,7 +165,10 @@ class DepthSource:
             values = ndimage.affine_transform(
                 values, self.matrix[:, :2], offset=self.matrix[:, 2], output_shape=self.shape, order=1, cval=np.nan
             )
-        return DepthMap(values, self.kind, self.unit, self.source)
+        area = abs(float(np.linalg.det(self.matrix[:, :2])))  # of a target's pixel, in pixels of `data`
+        finer = 1 / math.sqrt(area) if area > 0 else 1.0
+        # a pixel of a coarse level is the least that a sample can be
+        return self.known.depth_map(values, max(self.known.upsampling, self.step) / self.step * finer)
 
     def same(self, other: DepthSource) -> bool:
         """Whether the other one is of the same data and lies in the same place."""
@@ -125,10 +176,7 @@ class DepthSource:
 
 
 def depth_source(
-    depth: Image,
-    kind: DepthKind,
-    unit: str | None,
-    source: str,
+    known: DepthLayer,
     target: Image | Labels,
     target_shown: Shown,
     viewer: ViewerModel,
@@ -140,8 +188,10 @@ def depth_source(
     LayerError
         If the layer is RGB, or no plane of it is shown.
     """
+    depth = known.layer
     if depth.rgb:
         raise LayerError(f"“{depth.name}” is a colour image; choose an image with one value per pixel as depth.")
     shown = shown_plane(depth, viewer.dims, MAX_SIDE)
     matrix = plane_affine(target, target_shown, depth, shown, viewer.dims)
-    return DepthSource(depth.data, plane_data(depth, shown), matrix, target_shown.shape, kind, unit, source)
+    step = math.sqrt(math.prod(shown.step))
+    return DepthSource(depth.data, plane_data(depth, shown), matrix, target_shown.shape, known, step)

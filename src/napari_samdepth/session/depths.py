@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.components import ViewerModel
@@ -15,7 +13,7 @@ from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.core.errors import LayerError
 from napari_samdepth.models.loading import load_depth_estimator
 from napari_samdepth.session.choices import Variant, short_name
-from napari_samdepth.session.depth_layers import depth_layer_for, depth_source, fill_depth
+from napari_samdepth.session.depth_layers import DepthLayer, depth_layer_for, depth_source, fill_depth
 from napari_samdepth.session.geometry import Shown
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import METADATA_KEY, placement, read_plane, spatial_shape
@@ -24,23 +22,6 @@ from napari_samdepth.session.state import SessionState
 
 if TYPE_CHECKING:
     from napari_samdepth.models.protocols import DepthEstimator, Report
-
-
-@dataclass(frozen=True, eq=False)
-class DepthLayer:
-    """An Image layer together with what its values mean."""
-
-    layer: Image
-    kind: DepthKind
-    unit: str | None
-    source: str
-
-    @property
-    def text(self) -> str:
-        """Kind, unit and source in words."""
-        unit = self.unit or ("relative, no unit" if self.kind == "inverse" else "no unit")
-        # what tells apart the weights of one model is for files, not for reading
-        return f"{self.kind} · {unit} · {re.sub(':[0-9a-f]{8,}$', '', self.source)}"
 
 
 class Depths:
@@ -96,7 +77,8 @@ class Depths:
             raise LayerError(f"“{layer.name}” is a colour image; choose an image with one value per pixel as depth.")
         # whatever was said before is of another depth
         self._state.say("")
-        self._activate(DepthLayer(layer, kind, unit, layer.name))
+        noted = DepthLayer.noted(layer)
+        self._activate(DepthLayer(layer, kind, unit, layer.name, noted.upsampling if noted else 1.0))
 
     def made(self, layer: Image) -> bool:
         """Whether a model made this depth layer (or what it was copied from): it is no picture to look at."""
@@ -108,9 +90,9 @@ class Depths:
         for known in self.known:
             if known.layer is layer:
                 return known
-        noted = layer.metadata.get(METADATA_KEY)
-        if isinstance(noted, dict) and "kind" in noted:
-            return DepthLayer(layer, cast("DepthKind", noted["kind"]), noted.get("unit"), str(noted.get("source", "")))
+        noted = DepthLayer.noted(layer)
+        if noted is not None:
+            return noted
         raise LayerError(f"Say first what “{layer.name}” measures: in Depth, choose its kind and unit.")
 
     def forget(self, layer: Any) -> None:
@@ -135,8 +117,7 @@ class Depths:
         if self._plane is not None and all(a is b or a == b for a, b in zip(self._plane[0], key, strict=True)):
             return self._plane[1]
         try:
-            known = self.active
-            depth = depth_source(layer, known.kind, known.unit, known.source, image, shown, self._viewer).render()
+            depth = depth_source(self.active, image, shown, self._viewer).render()
         except LayerError:
             return None
         self._plane = (key, depth)
@@ -152,13 +133,13 @@ class Depths:
                     setattr(known.layer, name, value)
                 fill_depth(known.layer, shown, depth)
                 self._plane = None
-                self._activate(DepthLayer(known.layer, depth.kind, depth.unit, depth.source))
+                self._activate(DepthLayer.of(known.layer, depth))
                 return
         layer = depth_layer_for(image, shown, depth)
         layer.metadata[METADATA_KEY]["image"] = image.unique_id
         selected = self._viewer.layers.selection.active
         position = next(at for at, other in enumerate(self._viewer.layers) if other is image)
-        made = DepthLayer(layer, depth.kind, depth.unit, depth.source)
+        made = DepthLayer.of(layer, depth)
         # known as depth before it is there: panels must not offer it as an image to click on
         self.known.append(made)
         self._viewer.layers.insert(position + 1, layer)

@@ -14,8 +14,8 @@ from napari.layers import Image, Labels
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.errors import LayerError
 from napari_samdepth.measure.readout import depth_readout, for_features
-from napari_samdepth.session.depth_layers import DepthSource, depth_source
-from napari_samdepth.session.depths import DepthLayer, Depths
+from napari_samdepth.session.depth_layers import DepthLayer, DepthSource, depth_source
+from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.geometry import Shown, shown_plane, stack_axis
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import write_features
@@ -88,7 +88,7 @@ class Reading:
             # not numpy's take, which would load all of a stack that is not in memory, once per plane
             values = np.asarray(depth[(slice(None),) * axis + (at,)], dtype=np.float32)
             if np.isfinite(values).any():
-                planes[at] = DepthMap(values, self.known.kind, self.known.unit, self.known.source)
+                planes[at] = self.known.depth_map(values)
         return planes
 
 
@@ -146,7 +146,7 @@ class Readouts:
         shown = shown_plane(labels, self._viewer.dims)
         if labels.multiscale:
             raise LayerError(f"“{labels.name}” is multiscale; give the readout an in-memory Labels layer.")
-        source = depth_source(known.layer, known.kind, known.unit, known.source, labels, shown, self._viewer)
+        source = depth_source(known, labels, shown, self._viewer)
         axis = _common_axis(known.layer, labels, shown)
         stack = None if axis is None else (axis, known.layer.data)
         return Reading(labels, labels.data, shown, known, source, stack)

@@ -43,12 +43,12 @@ def write_labels(path: PathLike, labels: NDArray[Any]) -> Path:
 
 
 def write_depth(path: PathLike, depth: DepthMap) -> Path:
-    """Write a depth map as a float32 TIFF; its kind, unit and source stand in ImageDescription as JSON.
+    """Write a depth map as a float32 TIFF; its kind, unit, source and upsampling stand in ImageDescription as JSON.
 
     Pixels without depth are NaN. Raises OSError as `write_labels` does.
     """
     about = {"axes": "YX", "content": "depth", "kind": depth.kind, "unit": depth.unit, "source": depth.source}
-    return _write_tiff(path, depth.values, about)
+    return _write_tiff(path, depth.values, {**about, "upsampling": depth.upsampling})
 
 
 def write_table(path: PathLike, table: pd.DataFrame) -> Path:
@@ -117,7 +117,8 @@ def read_depth(path: PathLike, kind: DepthKind | None = None, unit: str | None =
         raise ValueError(f"{path} cannot be used as depth: that is real numbers, got {values.dtype}.")
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"{path} cannot be used as depth: that is one number per pixel, got shape {values.shape}.")
-    return DepthMap(values, known, unit or noted.get("unit"), noted.get("source") or Path(path).name)
+    upsampling = float(noted.get("upsampling", 1.0))
+    return DepthMap(values, known, unit or noted.get("unit"), noted.get("source") or Path(path).name, upsampling)
 
 
 def _description(path: Path) -> dict[str, Any]:

@@ -52,6 +52,13 @@ def test_the_result_says_what_it_is(estimator):
     assert (dm.kind, dm.unit, dm.source) == ("inverse", None, estimator.model)
 
 
+def test_the_map_knows_how_far_it_was_enlarged(estimator):
+    picture = data.astronaut()
+    assert estimator.estimate(picture).upsampling == pytest.approx(512 / 192)  # the network gives half of 384
+    assert estimator.estimate(np.kron(picture, np.ones((2, 2, 1), np.uint8))).upsampling == pytest.approx(1024 / 192)
+    assert estimator.estimate(picture[:20, :20]).upsampling == 1
+
+
 def test_values_run_from_far_0_to_near_1(estimator, motorcycle):
     values = estimator.estimate(motorcycle[0]).values
     assert values.min() >= 0

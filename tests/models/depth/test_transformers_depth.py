@@ -167,6 +167,15 @@ def test_the_kind_of_a_folder_comes_from_its_configuration(
         kind_of(transformers.ViTConfig())
 
 
+def test_the_map_knows_how_far_it_was_enlarged(
+    depth_folder: Callable[[str], Path], picture: Callable[..., np.ndarray]
+) -> None:
+    estimator = load_depth(depth_folder("dpt-large"), device="cpu")  # gives 96 x 96 samples
+    assert estimator.estimate(picture(192, 192)).upsampling == pytest.approx(2)
+    assert estimator.estimate(picture(96, 384)).upsampling == pytest.approx(2)
+    assert estimator.estimate(picture(40, 50)).upsampling == 1
+
+
 def test_progress_and_cancel(
     depth_folder: Callable[[str], Path], picture: Callable[..., np.ndarray], steps: Any
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.depthmap import DepthMap, upsampling_between
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.protocols import Report
@@ -69,11 +69,13 @@ class BuiltinDepth(TorchModel):
         image = checked_rgb(rgb)
         tell = report or silent
         tell(0.0, "estimating depth")
-        values = self._with_fallback("estimating depth", lambda: self._run(image))
+        values, sampled = self._with_fallback("estimating depth", lambda: self._run(image))
         tell(1.0, "depth is ready")
-        return DepthMap(values=values, kind="inverse", unit=None, source=self._identity)
+        upsampling = upsampling_between(sampled, values.shape)
+        return DepthMap(values, "inverse", None, self._identity, upsampling)
 
-    def _run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], tuple[int, int]]:
+        """Depth at the image's size, and the (rows, cols) that the network gave at the finer of its two sizes."""
         torch = torch_module()
         resize = torch.nn.functional.interpolate
         with torch.inference_mode():
@@ -82,7 +84,7 @@ class BuiltinDepth(TorchModel):
             both = _fused(fine, resize(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False))
             full = resize(_unit_range(both), size=image.shape[:2], mode="bilinear", align_corners=False)
             values: NDArray[np.float32] = full[0, 0].float().cpu().numpy()
-        return values
+        return values, (fine.shape[-2], fine.shape[-1])
 
     def _at(self, pixels: Any, long_side: int) -> Any:
         """The network's answer (1, 1, h, w) for uint8 (1, 3, H, W) brought to `long_side`, and for its mirror image."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.depthmap import DepthKind, DepthMap
+from napari_samdepth.core.depthmap import DepthKind, DepthMap, upsampling_between
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.depth.mean_subtraction import subtract_means
 from napari_samdepth.models.entry import ModelEntry
@@ -164,11 +164,13 @@ class TransformersDepth(TorchModel):
         """
         image = checked_rgb(rgb)
         tell = report or silent
-        values = self._with_fallback("estimating depth", lambda: self._estimate(image, tell))
+        values, sampled = self._with_fallback("estimating depth", lambda: self._estimate(image, tell))
         tell(1.0, "depth is ready")
-        return DepthMap(values, self._kind, self._unit, self._identity)
+        upsampling = upsampling_between(sampled, values.shape)
+        return DepthMap(values, self._kind, self._unit, self._identity, upsampling)
 
-    def _estimate(self, image: NDArray[np.uint8], tell: Report) -> NDArray[np.float32]:
+    def _estimate(self, image: NDArray[np.uint8], tell: Report) -> tuple[NDArray[np.float32], tuple[int, int]]:
+        """Return depth at the image's size, and the (rows, cols) that the network gave."""
         from PIL import Image
 
         torch = torch_module()
@@ -183,4 +185,5 @@ class TransformersDepth(TorchModel):
         if self._kind != "inverse":
             depth = depth.clamp(outputs.predicted_depth.min(), outputs.predicted_depth.max())
         values: NDArray[np.float32] = depth.float().cpu().numpy()
-        return values
+        rows, cols = outputs.predicted_depth.shape[-2:]
+        return values, (rows, cols)

@@ -1,0 +1,89 @@
+"""Depth layers: what is known of their values goes wherever the values go."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image
+
+from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.session.depth_layers import DepthLayer, depth_layer_for, depth_source, fill_depth
+from napari_samdepth.session.geometry import shown_plane
+from napari_samdepth.session.session import AnnotationSession
+
+SLOPE = np.linspace(0, 1, 40 * 60, dtype=np.float32).reshape(40, 60)
+
+
+def depth_layer(viewer: ViewerModel, upsampling: float, shape: tuple[int, ...] = (40, 60)) -> Image:
+    """Return the depth layer of a new image; its map was enlarged by `upsampling`."""
+    image = viewer.add_image(np.zeros(shape, dtype=np.uint8))
+    shown = shown_plane(image, viewer.dims)
+    return viewer.add_layer(depth_layer_for(image, shown, DepthMap(SLOPE, "inverse", None, "a model", upsampling)))
+
+
+def read_on(layer: Image, size: tuple[int, int], viewer: ViewerModel) -> DepthMap:
+    """Return a depth layer's map on the grid of labels of `size` that lie over the same 40 x 60 world."""
+    labels = viewer.add_labels(np.zeros(size, dtype=np.uint8), scale=(40 / size[0], 60 / size[1]))
+    known = DepthLayer.noted(layer)
+    assert known is not None
+    return depth_source(known, labels, shown_plane(labels, viewer.dims), viewer).render()
+
+
+@pytest.mark.parametrize(
+    ("own", "size", "expected"),
+    [(3.0, (40, 60), 3.0), (3.0, (160, 240), 12.0), (3.0, (20, 30), 1.5), (3.0, (8, 12), 1.0), (1.0, (80, 120), 2.0)],
+)
+def test_another_grid_has_its_own_upsampling(
+    viewer_model: ViewerModel, own: float, size: tuple[int, int], expected: float
+) -> None:
+    found = read_on(depth_layer(viewer_model, own), size, viewer_model)
+    assert found.values.shape == size
+    assert found.upsampling == pytest.approx(expected)
+
+
+def test_a_coarse_level_is_no_finer_than_its_pixels(viewer_model: ViewerModel) -> None:
+    fine = np.zeros((8192, 64), dtype=np.float32)  # more than the longest side that is read
+    layer = viewer_model.add_image([fine, fine[::2, ::2]], multiscale=True)
+    for own, expected in ((1.0, 2.0), (6.0, 6.0)):
+        labels = viewer_model.add_labels(np.zeros((8192, 64), dtype=np.uint8))
+        shown = shown_plane(labels, viewer_model.dims)
+        source = depth_source(DepthLayer(layer, "inverse", None, "", own), labels, shown, viewer_model)
+        assert source.render().upsampling == pytest.approx(expected)
+
+
+def test_metadata_keep_what_is_known(viewer_model: ViewerModel) -> None:
+    layer = depth_layer(viewer_model, 3.0, (2, 40, 60))
+    shown = shown_plane(layer, viewer_model.dims)
+    fill_depth(layer, shown, DepthMap(SLOPE, "distance", "m", "another", 5.0))
+    noted = DepthLayer.noted(Image(layer.data, metadata=layer.metadata))
+    assert noted is not None
+    assert (noted.kind, noted.unit, noted.source, noted.upsampling) == ("distance", "m", "another", 5.0)
+
+
+@pytest.mark.parametrize("noted", [None, {}, "text", {"kind": "depth"}, {"kind": ["inverse"]}])
+def test_metadata_that_say_nothing(noted: object) -> None:
+    assert DepthLayer.noted(Image(SLOPE, metadata={"napari-samdepth": noted})) is None
+
+
+@pytest.mark.parametrize("wrong", [0, -3, "4", None, float("nan"), True])
+def test_metadata_with_a_wrong_upsampling_count_as_1(wrong: object) -> None:
+    known = DepthLayer.noted(Image(SLOPE, metadata={"napari-samdepth": {"kind": "inverse", "upsampling": wrong}}))
+    assert known is not None
+    assert known.upsampling == 1
+
+
+def test_every_slice_of_a_stack_and_the_shown_plane_are_read_alike(
+    session: AnnotationSession, viewer_model: ViewerModel
+) -> None:
+    layer = depth_layer(viewer_model, 4.0, (2, 40, 60))
+    layer.data[:] = SLOPE + np.random.default_rng(0).normal(0, 0.05, (2, 40, 60))
+    labels = np.zeros((2, 40, 60), dtype=np.uint8)
+    labels[:, 5:35, 5:30] = 1
+    stack = viewer_model.add_labels(labels)
+    other_grid = viewer_model.add_labels(labels[:1, :, :59])
+    whole = session.readout(stack, layer)
+    plane = session.readout(other_grid, layer)
+    assert whole.loc[whole["slice"] == 0, "p5"].item() == pytest.approx(plane["p5"].item())
+    layer.metadata = {"napari-samdepth": {"kind": "inverse"}}
+    assert session.readout(other_grid, layer)["p5"].item() != pytest.approx(plane["p5"].item())
