@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import sys
 import tempfile
@@ -22,6 +23,8 @@ os.environ.setdefault("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "1")
 _SETTINGS = tempfile.TemporaryDirectory(prefix="napari-settings-")
 os.environ["NAPARI_CONFIG"] = str(Path(_SETTINGS.name) / "settings.yaml")
 os.environ["NAPARI_SAMDEPTH_SETTINGS"] = str(Path(_SETTINGS.name) / "ours")
+
+_COUNT = itertools.count()
 
 SHARED = Path(__file__).parents[2] / "shared"
 # threads that libraries start once and keep until the process ends
@@ -60,6 +63,12 @@ def viewer_model() -> Iterator[ViewerModel]:
     viewer = ViewerModel()
     yield viewer
     viewer.layers.clear()
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test an embedding cache of its own, or it would find what another one encoded."""
+    monkeypatch.setenv("NAPARI_SAMDEPTH_CACHE", str(Path(_SETTINGS.name) / f"cache-{next(_COUNT)}"))
 
 
 @pytest.fixture(autouse=True)

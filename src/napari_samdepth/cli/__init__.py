@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from napari_samdepth.cli.cache import add_cache
 from napari_samdepth.cli.many import add_many
 from napari_samdepth.cli.models import add_models
 from napari_samdepth.cli.options import (
@@ -92,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_depth(commands)
     _add_readout(commands)
     add_models(commands)
+    add_cache(commands)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Loading segmenters and encoding planes on the lane; what was encoded before is kept."""
+"""Loading segmenters and encoding planes on the lane; what was encoded before is kept, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource
 from napari_samdepth.session.speed import measured
 from napari_samdepth.session.state import SessionState
+from napari_samdepth.storage.embeddings import EmbeddingCache, embedding_key
 
 if TYPE_CHECKING:
     from napari_samdepth.core.embedding import Embedding
@@ -62,6 +63,7 @@ class Encoding:
         self._fail = fail
         self._segmenters: dict[str, Segmenter] = {}
         self._embeddings: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
+        self._cache = EmbeddingCache()
         self._wanted: Shown | None = None
         self.current: Encoded | None = None
         self.variant = Variant()
@@ -116,6 +118,8 @@ class Encoding:
             self._state.device_reason = encoded.segmenter.device_reason
             self._state.phase = "ready"
             done()
+            if not_kept := self._cache.take_message():
+                self._state.say(not_kept, problem=True)
 
         # a search goes on in its slice; another one is not kept waiting for it
         self._lane.submit("embed", work, finish, self._fail, urgent=self.searching)
@@ -160,10 +164,17 @@ class Encoding:
     def _embedding(self, variant: Variant, segmenter: Segmenter, plane: Plane, report: Report) -> Embedding:
         key = (segmenter.model, plane.key)
         if key not in self._embeddings:
-            self._embeddings[key] = measured(
-                "segment", variant.key, segmenter, lambda tell: segmenter.encode(plane.rgb, tell), report
-            )
+            self._embeddings[key] = self._from_disk(segmenter, plane) or self._encode(variant, segmenter, plane, report)
         self._embeddings.move_to_end(key)
         while len(self._embeddings) > EMBEDDINGS_KEPT:
             self._embeddings.popitem(last=False)
         return self._embeddings[key]
+
+    def _from_disk(self, segmenter: Segmenter, plane: Plane) -> Embedding | None:
+        return self._cache.load(embedding_key(plane.key, segmenter.model, segmenter.device), plane.rgb)
+
+    def _encode(self, variant: Variant, segmenter: Segmenter, plane: Plane, report: Report) -> Embedding:
+        made = measured("segment", variant.key, segmenter, lambda tell: segmenter.encode(plane.rgb, tell), report)
+        # asked after encoding, which may have gone on on the CPU
+        self._cache.keep(embedding_key(plane.key, segmenter.model, segmenter.device), made, plane.rgb)
+        return made

@@ -1,4 +1,4 @@
-"""What the plugin remembers on this machine: own checkpoints, and how long models take; one small JSON file."""
+"""What the plugin remembers on this machine: own checkpoints, how long models take, sizes; one small JSON file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ LARGEST = 2**20
 PATIENCE = 10.0
 """Seconds to wait for another process that is changing the settings."""
 
-_OWN, _TIMINGS = "own_models", "timings"
+EMBEDDING_CACHE_BYTES = 4 * 10**9
+"""Bytes that embeddings on disk may take unless the user says otherwise."""
+
+_OWN, _TIMINGS, _CACHE = "own_models", "timings", "embedding_cache_bytes"
 # What a file system without locks (some network drives) answers.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 _lock = threading.Lock()
@@ -93,11 +96,29 @@ class Timing:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that is remembered; `other` is what a later version put into the file, kept as it is."""
+    """All that is remembered.
+
+    Attributes
+    ----------
+    own
+        Checkpoints of the user's.
+    timings
+        How long models take.
+    other
+        What a later version put into the file, kept as it is.
+    embedding_cache_bytes
+        How many bytes embeddings on disk may take; 0 keeps none there.
+    """
 
     own: tuple[OwnModel, ...] = ()
     timings: tuple[Timing, ...] = ()
     other: Mapping[str, Any] = field(default_factory=dict)
+    embedding_cache_bytes: int = EMBEDDING_CACHE_BYTES
+
+    def __post_init__(self) -> None:
+        size = self.embedding_cache_bytes
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise ValueError(f"The embedding cache takes a whole number of bytes from 0 on, got {size!r}.")
 
     def with_own(self, model: OwnModel) -> Settings:
         """Return settings that hold an own model as well, once."""
@@ -242,18 +263,20 @@ def _parsed(path: Path, size: int) -> Settings:
     if size > LARGEST:
         raise ValueError(f"{size} bytes are too many")
     data = json.loads(path.read_text(encoding="utf-8"))
-    other = {name: value for name, value in data.items() if name not in (_OWN, _TIMINGS)}
+    other = {name: value for name, value in data.items() if name not in (_OWN, _TIMINGS, _CACHE)}
     own = tuple(OwnModel(item["task"], item["path"]) for item in data.get(_OWN, []))
     timings = tuple(
         Timing(item["task"], item["model"], item["machine"], tuple(item["seconds"])[-RUNS_KEPT:])
         for item in data.get(_TIMINGS, [])
     )
-    return Settings(own, timings, other)
+    return Settings(own, timings, other, data.get(_CACHE, EMBEDDING_CACHE_BYTES))
 
 
 def _as_json(settings: Settings) -> dict[str, Any]:
+    chosen = settings.embedding_cache_bytes
     return {
         **settings.other,
+        **({} if chosen == EMBEDDING_CACHE_BYTES else {_CACHE: chosen}),
         _OWN: [{"task": own.task, "path": own.path} for own in settings.own],
         _TIMINGS: [
             {"task": kept.task, "model": kept.model, "machine": kept.machine, "seconds": list(kept.seconds)}
