@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml scripts/setup.sh | system
 	@touch $@
 
 demo: setup ## run the main job on sample pictures (ARGS="--no-show" keeps it from opening napari)
-	@.venv/bin/napari-samdepth demo $(ARGS)
+	@.venv/bin/napari-samdepth demo --overwrite $(ARGS)
 
 test: setup check ## checks, then all tests (ARGS="-k depth" picks some)
 	@# check has just run the fence

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import napari_samdepth
-from napari_samdepth import cli
+from napari_samdepth.cli.parser import build_parser
 
 PACKAGE = Path(napari_samdepth.__file__).parent
 TOP = PACKAGE.parents[1]
@@ -48,7 +48,7 @@ def test_python_examples_use_names_that_exist():
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_are_understood(line):
-    options = cli._parser().parse_args(shlex.split(line, comments=True)[1:])
+    options = build_parser().parse_args(shlex.split(line, comments=True)[1:])
     assert callable(options.run)
 
 

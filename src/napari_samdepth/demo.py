@@ -98,7 +98,22 @@ COINS_CLICKS: tuple[tuple[Click, ...], ...] = (
 )
 
 
-def run(segmenter: Segmenter, estimator: DepthEstimator, out: Path, tell: Tell) -> list[Shown]:
+def files(out: Path) -> list[Path]:
+    """Return the files that `run` writes into a folder."""
+    return [file for scene in scenes() for file in _files(scene, out)]
+
+
+def _files(scene: Scene, out: Path) -> tuple[Path, Path, Path, Path]:
+    """Labels, depth, table and figure."""
+    labels, depth, table, figure = (
+        out / f"{scene.name}_{what}" for what in ("labels.tif", "depth.tif", "table.csv", "figure.png")
+    )
+    return labels, depth, table, figure
+
+
+def run(
+    segmenter: Segmenter, estimator: DepthEstimator, out: Path, tell: Tell, *, overwrite: bool = True
+) -> list[Shown]:
     """Run the demo on every scene.
 
     Parameters
@@ -109,6 +124,8 @@ def run(segmenter: Segmenter, estimator: DepthEstimator, out: Path, tell: Tell) 
         Folder for the files, made if need be.
     tell
         Given each line of the report.
+    overwrite
+        Whether files that are there already may be replaced.
 
     Raises
     ------
@@ -116,10 +133,12 @@ def run(segmenter: Segmenter, estimator: DepthEstimator, out: Path, tell: Tell) 
         If a model cannot run, or a file cannot be written.
     """
     tell(f"segmenter {segmenter.name} on {segmenter.device}, depth {estimator.name} on {estimator.device}")
-    return [run_scene(scene, segmenter, estimator, out, tell) for scene in scenes()]
+    return [run_scene(scene, segmenter, estimator, out, tell, overwrite=overwrite) for scene in scenes()]
 
 
-def run_scene(scene: Scene, segmenter: Segmenter, estimator: DepthEstimator, out: Path, tell: Tell) -> Shown:
+def run_scene(
+    scene: Scene, segmenter: Segmenter, estimator: DepthEstimator, out: Path, tell: Tell, *, overwrite: bool = True
+) -> Shown:
     """Run one scene; parameters and errors as in `run`."""
     seconds: dict[str, float] = {}
     tell(f"\n{scene.name} · {scene.rgb.shape[0]} × {scene.rgb.shape[1]} px")
@@ -152,11 +171,11 @@ def run_scene(scene: Scene, segmenter: Segmenter, estimator: DepthEstimator, out
         table = depth_readout(labels, depth)
     done("readout", f"{len(table)} labels × {len(table.columns)} columns")
     with _timed(seconds, "files"):
-        files = _write(scene, labels, depth, table, out)
+        written = _write(scene, labels, depth, table, out, overwrite)
     done("files", str(out))
-    for file in files:
+    for file in written:
         tell(f"{'':26}{file.name}")
-    return Shown(scene, labels, depth, table, files, seconds)
+    return Shown(scene, labels, depth, table, written, seconds)
 
 
 def click(segmenter: Segmenter, embedding: Embedding, clicks: tuple[Click, ...]) -> Patch:
@@ -205,17 +224,18 @@ def _is_new(patch: Patch, taken: NDArray[np.bool_]) -> bool:
 
 
 def _write(
-    scene: Scene, labels: NDArray[np.int32], depth: DepthMap, table: pd.DataFrame, out: Path
+    scene: Scene, labels: NDArray[np.int32], depth: DepthMap, table: pd.DataFrame, out: Path, overwrite: bool
 ) -> tuple[Path, ...]:
     from napari_samdepth.storage.export import write_depth, write_table
     from napari_samdepth.storage.export import write_labels as write_label_file
     from napari_samdepth.storage.figure import write_figure
 
+    label_file, depth_file, table_file, figure_file = _files(scene, out)
     return (
-        write_label_file(out / f"{scene.name}_labels.tif", labels),
-        write_depth(out / f"{scene.name}_depth.tif", depth),
-        write_table(out / f"{scene.name}_table.csv", table),
-        write_figure(out / f"{scene.name}_figure.png", scene.rgb, labels, depth, table, title=scene.name),
+        write_label_file(label_file, labels, overwrite=overwrite),
+        write_depth(depth_file, depth, overwrite=overwrite),
+        write_table(table_file, table, overwrite=overwrite),
+        write_figure(figure_file, scene.rgb, labels, depth, table, title=scene.name, overwrite=overwrite),
     )
 
 

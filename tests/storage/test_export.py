@@ -17,8 +17,9 @@ from skimage import io
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.measure.readout import depth_readout
 from napari_samdepth.storage.atomic import atomic_path
-from napari_samdepth.storage.export import read_depth, read_image, write_depth, write_labels, write_table
+from napari_samdepth.storage.export import read_depth, write_depth, write_labels, write_table
 from napari_samdepth.storage.figure import write_figure
+from napari_samdepth.storage.images import read_image
 
 SHAPE = (120, 160)
 

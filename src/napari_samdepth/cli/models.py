@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_samdepth.cli.errors import WorkFailed
 from napari_samdepth.cli.options import Parser, progress
 
 if TYPE_CHECKING:
@@ -61,9 +62,17 @@ def _speed(settings: Settings, task: str, model: str) -> str:
 
 
 def _download(options: argparse.Namespace) -> int:
+    from napari_samdepth.core.errors import ModelError
+    from napari_samdepth.models.catalog import find
     from napari_samdepth.models.weights.store import fetch
 
-    print(fetch(options.name, report=progress()))
+    ships = find(options.name).ships
+    try:
+        print(fetch(options.name, report=progress()))
+    except ModelError as error:
+        if ships:
+            raise
+        raise WorkFailed(str(error)) from error
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the commands share: options that choose a model or a file, and what may be typed for each of them."""
+"""What the commands share: options that choose a model, and numbers as they may be typed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -41,11 +40,6 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_out(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the option ``--out`` of a command that writes a TIFF; `what` says what is in it."""
-    parser.add_argument("--out", type=to_tiff, required=True, metavar="FILE.tif", help=what)
-
-
 def segmenter_of(options: argparse.Namespace) -> Segmenter:
     """Load the segmenter that the options of `add_model` choose; nothing is downloaded. Raises ModelError."""
     from napari_samdepth.models.loading import load_segmenter
@@ -62,38 +56,6 @@ def progress() -> Callable[[float, str], None]:
         print(f"\r{what[:60]:<60} {100 * done:3.0f} %", end="\n" if done >= 1 else "", file=sys.stderr, flush=True)
 
     return show
-
-
-def to_file(text: str) -> Path:
-    """Return the path of a file to write; refuse a folder, or one in no folder, before anything is computed."""
-    path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder; give the name of a file in it")
-    _in_a_folder(path)
-    return path
-
-
-def to_folder(text: str) -> Path:
-    """Return the path of a folder to write into, which may be new; refuse a file, or one in no folder."""
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a file; give the name of a folder")
-    _in_a_folder(path)
-    return path
-
-
-def _in_a_folder(path: Path) -> None:
-    """Refuse a path whose folder is not there: a mistyped one would be made, and the result be looked for in vain."""
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it, or check its name")
-
-
-def to_tiff(text: str) -> Path:
-    """Return the path of a TIFF to write; refuse names of other formats."""
-    path = to_file(text)
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise argparse.ArgumentTypeError(f"a TIFF is written, so its name must end in .tif; got {text!r}")
-    return path
 
 
 def _numbers(text: str, wanted: int, shape: str) -> list[float]:

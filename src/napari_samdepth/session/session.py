@@ -256,9 +256,9 @@ class AnnotationSession:
         """Nobody waits any longer for the readout that was requested."""
         self._readouts.cancel()
 
-    def save_table(self, table: pd.DataFrame, path: str | Path) -> None:
-        """Write a readout as CSV. Raises OSError."""
-        write_table(path, table)
+    def save_table(self, table: pd.DataFrame, path: str | Path, *, overwrite: bool = True) -> None:
+        """Write a readout as CSV; raises OSError, FileExistsError where a file is there and `overwrite` is False."""
+        write_table(path, table, overwrite=overwrite)
 
     def show_label(self, labels: Labels, label: int, plane: int | None = None) -> None:
         """Select a label in its layer and centre the view on it; `plane` is the slice of a stack to go to."""

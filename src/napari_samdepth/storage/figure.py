@@ -39,6 +39,8 @@ def write_figure(
     depth: DepthMap,
     table: pd.DataFrame,
     title: str = "",
+    *,
+    overwrite: bool = True,
 ) -> Path:
     """Write a PNG: image, masks over the image, depth in inferno with a colour bar, table of the five nearest.
 
@@ -56,11 +58,14 @@ def write_figure(
         What `depth_readout` gave for them.
     title
         Above everything.
+    overwrite
+        Whether a file that is there already may be replaced.
 
     Raises
     ------
     OSError
-        If the file cannot be written; an older file of that name is then still there, whole.
+        If the file cannot be written (FileExistsError if it is there and `overwrite` is False); an older file of that
+        name is then still there, whole.
     """
     from matplotlib import rc_context
 
@@ -73,7 +78,7 @@ def write_figure(
         _draw_masks(masks, rgb, labels, table)
         _draw_depth(figure, near, depth)
         _draw_table(rows, table)
-        with atomic_path(path) as beside:
+        with atomic_path(path, overwrite=overwrite) as beside:
             figure.savefig(beside, dpi=_DPI, format="png", facecolor="white")
     return Path(path)
 
