@@ -47,7 +47,7 @@ def test_what_cannot_be_removed_is_said_in_one_sentence(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    assert main(["cache", "clear"]) == 2
+    assert main(["cache", "clear"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("napari-samdepth: cannot read or write ")
     assert said.count("\n") == 1
