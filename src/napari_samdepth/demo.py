@@ -180,11 +180,11 @@ def run_scene(
 
 def click(segmenter: Segmenter, embedding: Embedding, clicks: tuple[Click, ...]) -> Patch:
     """Return the best mask after clicks made one after another, each with the logits of the one before."""
-    logits = None
+    fed = None
     for count in range(1, len(clicks) + 1):
         points = [(row, col) for row, col, _ in clicks[:count]]
-        answer = segmenter.decode(embedding, Prompts(points, [sign for *_, sign in clicks[:count]], mask=logits))
-        logits = answer.logits[answer.best]
+        answer = segmenter.decode(embedding, Prompts(points, [sign for *_, sign in clicks[:count]], mask=fed))
+        fed = answer.feedback[answer.best]
     return answer.patch()
 
 

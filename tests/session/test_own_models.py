@@ -19,8 +19,8 @@ from napari_samdepth.session.choices import model_choices, remember_own
 from napari_samdepth.session.session import AnnotationSession, session_of
 from napari_samdepth.storage.settings import load_settings
 
-from ..models.test_depth import depth_folder
-from ..models.test_sam2 import sam2_folder
+from ..models.depth.test_transformers_depth import depth_folder
+from ..models.sam.test_sam2 import sam2_folder
 from .conftest import COIN, WAIT
 from .test_session import click
 

@@ -191,7 +191,7 @@ def _times(segmenter: BuiltinSegmenter, side: int, clock: Callable[[], float]) -
     click = _median(first, 15, clock)
     at = next(spots)
     seen = segmenter.decode(embedding, Prompts([at]))
-    more = Prompts([at, (at[0] + 3, at[1])], mask=seen.logits[seen.best])
+    more = Prompts([at, (at[0] + 3, at[1])], mask=seen.feedback[seen.best])
     return [encode, click, _median(lambda: segmenter.decode(embedding, more).patch(), 15, clock)]
 
 

@@ -71,7 +71,7 @@ def judge(segmenter: Segmenter, embedding: Embedding, truth: Array, clicks: int 
             break
         points.append(following[0])
         labels.append(following[1])
-        found = segmenter.decode(embedding, Prompts(points, labels, mask=found.logits[found.best]))
+        found = segmenter.decode(embedding, Prompts(points, labels, mask=found.feedback[found.best]))
     ious += [ious[-1]] * (clicks - len(ious))
     boxed = float("nan")
     if box:

@@ -24,7 +24,9 @@ def checked_rgb(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def check_mask(prompts: Prompts, shape: tuple[int, ...]) -> None:
-    """Raise ModelError where the prompts' mask has not the shape of a model's logits."""
+    """Raise ModelError where the prompts' mask has not the form of a model's logits."""
+    if prompts.mask_window is not None:
+        raise ModelError("This mask was made by another model, which fed back a part of the image; click anew.")
     if prompts.mask is not None and prompts.mask.shape != shape:
         raise ModelError(f"A mask prompt must be logits of shape {shape}, got {prompts.mask.shape}.")
 

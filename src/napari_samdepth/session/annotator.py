@@ -227,7 +227,7 @@ class Annotator:
             self.proposals.show()
             return
         grows = new.extends(before.prompts) and before.slice_key == self.offer.slice_key
-        feed = (before.logits if before.candidates is not None else before.feed) if grows else None
+        feed = (before.feedback if before.candidates is not None else before.feed) if grows else None
         after = before.turned(new, self.offer.slice_key, feed, before.editing)
         self.offer.push(after)
         self.offer.moment = after

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.candidates import Candidates
+from napari_samdepth.core.candidates import Candidates, MaskInput
 from napari_samdepth.core.labelling import LabelPatch
 from napari_samdepth.session.searches import DRAWN, FoundBox, Sought, WholeImage
 
@@ -98,7 +98,7 @@ class Moment:
     slice_key: tuple[int, ...] = ()
     candidates: Candidates | None = None
     chosen: int = 0
-    feed: NDArray[np.float32] | None = None
+    feed: MaskInput | None = None
     editing: int = 0
     whole: WholeImage | None = None
     sought: tuple[Sought, ...] = ()
@@ -113,7 +113,7 @@ class Moment:
         self,
         prompts: PromptState,
         slice_key: tuple[int, ...],
-        feed: NDArray[np.float32] | None = None,
+        feed: MaskInput | None = None,
         editing: int = 0,
     ) -> Moment:
         """Return the moment after a change of prompts, for which masks are not on offer yet."""
@@ -126,9 +126,11 @@ class Moment:
         return same and asked == others and self.candidates is None
 
     @property
-    def logits(self) -> NDArray[np.float32] | None:
-        """Logits of the mask shown."""
-        return None if self.candidates is None else self.candidates.logits[self.chosen]
+    def feedback(self) -> MaskInput | None:
+        """What may be fed back of the mask shown, None where nothing may."""
+        if self.candidates is None or not self.candidates.feedback:
+            return None
+        return self.candidates.feedback[self.chosen]
 
 
 @dataclass(frozen=True, eq=False)

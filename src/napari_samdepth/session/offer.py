@@ -6,13 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from napari.components import ViewerModel
 
 from napari_samdepth.core.candidates import Candidates, Patch
 from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.core.resample import mask_to_logits
 from napari_samdepth.measure.readout import mask_readout
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoded, Encoding
@@ -231,14 +229,8 @@ class Offer:
 def _decoded(encoded: Encoded, asked: Prompts | None, label: Patch | None) -> Candidates:
     """Return the masks for prompts; a label being refined is fed as a mask, or on offer itself without prompts."""
     if label is not None:
-        rows, cols = np.nonzero(label.mask)
-        row, col = label.origin
-        box = (row + rows.min(), col + cols.min(), row + rows.max() + 1, col + cols.max() + 1)
-        frame_of = encoded.segmenter.decode(encoded.embedding, Prompts(box=box))
-        full = label.full(encoded.shown.shape)
-        logits = mask_to_logits(full, frame_of.frame, frame_of.logits.shape[1:])
         if asked is None:
-            return Candidates(logits[None], np.ones(1), frame_of.frame)
-        asked = Prompts(asked.points, asked.labels, asked.box, logits)
+            return Candidates.of_masks([label], image_shape=encoded.shown.shape)
+        asked = Prompts(asked.points, asked.labels, asked.box, label)
     assert asked is not None
     return encoded.segmenter.decode(encoded.embedding, asked)

@@ -11,6 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points
 from numpy.typing import NDArray
 
+from napari_samdepth.core.candidates import MaskInput
 from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.session.box_layer import BoxLayer
@@ -142,7 +143,7 @@ class PromptLayers:
         boxes = tuple(box for box in state.boxes if self.box_in_plane(box, shown) is None)
         return PromptState(state.points[~inside], state.labels[~inside], boxes, state.found)
 
-    def prompts(self, state: PromptState, shown: Shown, feed: NDArray[np.float32] | None) -> Prompts | None:
+    def prompts(self, state: PromptState, shown: Shown, feed: MaskInput | None) -> Prompts | None:
         """Return what `state` asks for in the shown slice of the image, None if nothing."""
         points, inside = self._in_plane(state.points, self.points, shown)
         box = None

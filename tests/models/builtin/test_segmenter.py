@@ -1,11 +1,14 @@
 """The built-in segmenter: the network is SAM's, the adapter keeps the protocol, and the shipped weights find things."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from napari_samdepth.core.candidates import Candidates, MaskInput, Patch
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.builtin.segmenter import WEIGHTS, BuiltinSegmenter, load_builtin
@@ -150,16 +153,73 @@ def test_large_object_in_a_large_image(segmenter, coins, number):
     assert iou(mask[times // 2 :: times, times // 2 :: times], truth) > 0.85
 
 
-def test_fed_back_logits_are_known_again(segmenter, coins):
+@pytest.mark.parametrize("canvas", [False, True])
+def test_what_is_fed_back_means_the_same_in_another_process(segmenter, coins, tmp_path, canvas):
     rgb, labels = coins
     embedding = segmenter.encode(rgb)
     first = segmenter.decode(embedding, Prompts([(43, 334)]))
-    view, fine = segmenter.recall(first.logits[first.best])
-    np.testing.assert_array_equal(fine, first.fine[first.best])
-    assert view == first.view
-    second = segmenter.decode(embedding, Prompts([(43, 334), (30, 330)], mask=first.logits[first.best]))
+    fed = MaskInput(first.logits[first.best]) if canvas else first.feedback[first.best]
+    second = segmenter.decode(embedding, Prompts([(43, 334), (30, 330)], mask=fed))
     assert len(second) == 1
     assert iou(second.masks[0], labels == labels[43, 334]) > 0.85
+    for _ in range(70):  # whatever the segmenter may have kept of the first decode is forgotten by now
+        segmenter.decode(embedding, Prompts([(193, 212)]))
+    np.savez(tmp_path / "fed.npz", rgb=rgb, logits=fed.logits, window=fed.window or ())
+    code = (
+        "import sys, numpy as np, napari_samdepth as sd\n"
+        "from napari_samdepth.core.candidates import MaskInput\n"
+        "given = np.load(sys.argv[1])\n"
+        "fed = MaskInput(given['logits'], tuple(given['window'].tolist()) or None)\n"
+        "segmenter = sd.load_segmenter('builtin', device='cpu')\n"
+        "prompts = sd.Prompts([(43, 334), (30, 330)], mask=fed)\n"
+        "found = segmenter.decode(segmenter.encode(given['rgb']), prompts)\n"
+        "np.savez(sys.argv[2], masks=found.masks, logits=found.logits)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "fed.npz", tmp_path / "out.npz"], check=True)
+    fresh = np.load(tmp_path / "out.npz")
+    np.testing.assert_array_equal(fresh["masks"], second.masks)
+    again = segmenter.decode(embedding, Prompts([(43, 334), (30, 330)], mask=fed))
+    np.testing.assert_array_equal(again.logits, second.logits)
+
+
+def test_refuses_masks_that_are_not_its_own(segmenter, coins):
+    embedding = segmenter.encode(coins[0])
+    for fed in (
+        MaskInput(np.zeros((256, 256)), (0, 0, 40, 40)),
+        MaskInput(np.zeros((128, 128)), (0, 0, 40, 50)),
+        MaskInput(np.zeros((128, 128)), (900, 0, 940, 40)),
+    ):
+        with pytest.raises(ModelError, match="click anew"):
+            segmenter.decode(embedding, Prompts([(43, 334)], mask=fed))
+
+
+def test_a_mask_at_image_resolution_is_a_prompt(segmenter, coins):
+    rgb, labels = coins
+    truth = labels == labels[193, 212]
+    embedding = segmenter.encode(rgb)
+    for mask in (truth, Patch.of(truth)):
+        found = segmenter.decode(embedding, Prompts([(193, 212)], mask=mask))
+        assert iou(found.masks[0], truth) > 0.85
+    with pytest.raises(ModelError, match="lies outside"):
+        segmenter.decode(embedding, Prompts(mask=Patch(np.ones((3, 3), bool), (rgb.shape[0] - 1, 0))))
+
+
+def test_a_scribble_and_a_lasso_find_the_coin(segmenter, coins):
+    rgb, labels = coins
+    truth = labels == labels[193, 212]
+    rows, cols = np.nonzero(truth)
+    embedding = segmenter.encode(rgb)
+    path = np.linspace((193, cols.min() + 4), (193, cols.max() - 4), 30)
+    beside = np.linspace((rows.max() + 4, cols.min()), (rows.max() + 4, cols.max()), 9)
+    around = [(rows.min() - 3, 212), (193, cols.max() + 3), (rows.max() + 3, 212), (193, cols.min() - 3)]
+    for prompts in (
+        Prompts(scribbles=[path]),
+        Prompts(scribbles=[path, beside], scribble_labels=[1, 0]),
+        Prompts(lasso=around),
+    ):
+        found = segmenter.decode(embedding, prompts)
+        assert len(found) == 1
+        assert iou(found.masks[0], truth) > 0.85
 
 
 def test_logits_of_unknown_origin_are_used(segmenter, coins):
@@ -171,8 +231,6 @@ def test_logits_of_unknown_origin_are_used(segmenter, coins):
 
 
 def test_canvas_and_patch_tell_the_same_mask(segmenter, coins):
-    from napari_samdepth.core.candidates import Candidates
-
     rgb, _ = coins
     found = segmenter.decode(segmenter.encode(rgb), Prompts([(193, 212)]))
     coarse = Candidates(found.logits, found.scores, found.frame)

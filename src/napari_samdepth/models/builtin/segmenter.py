@@ -7,7 +7,6 @@ at which zoom to decode it again, so that small objects in large images are seen
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from collections import OrderedDict
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.candidates import Candidates
+from napari_samdepth.core.candidates import Candidates, MaskInput, Patch
 from napari_samdepth.core.coords import points_to_xy
 from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.errors import ModelError
@@ -24,6 +23,7 @@ from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame
 from napari_samdepth.models.builtin.segmenter_masks import ViewCandidates, ViewMasks, ZoomSettings
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
+from napari_samdepth.models.prompting import translated
 from napari_samdepth.models.protocols import Report
 from napari_samdepth.models.runtime.device import Device, choose_device, torch_module
 from napari_samdepth.models.sam.prompted import PromptedNetwork, Sight
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from napari_samdepth.models.builtin.segmenter_views import View
 
 WEIGHTS = Path(__file__).with_name("segmenter.safetensors")
-CANVAS = 512
 KEPT_VIEWS = 48
-KEPT_MASKS = 64
 
 
 def load_builtin(device: str | None = None, report: Report | None = None, weights: Path = WEIGHTS) -> BuiltinSegmenter:
@@ -90,7 +88,6 @@ class BuiltinSegmenter(PromptedNetwork):
         super().__init__(sam.to(device.name), "builtin", model, device)
         self.zoom = zoom or ZoomSettings()
         self._views: weakref.WeakKeyDictionary[Embedding, OrderedDict[View, Any]] = weakref.WeakKeyDictionary()
-        self._given: OrderedDict[bytes, tuple[View, NDArray[np.float32]]] = OrderedDict()
 
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
         """Return the embedding of `rgb`, uint8 (H, W, 3): the image and its whole view.
@@ -121,19 +118,31 @@ class BuiltinSegmenter(PromptedNetwork):
     def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool | None = None) -> Candidates:
         """Return masks for the prompts, as `Segmenter.decode` says.
 
-        `Prompts.mask` is one of the logits of an earlier decode, or any logits (h, w) stretched over the whole image.
+        `Prompts.mask` is one of an earlier decode's `Candidates.feedback`, or any logits (h, w) stretched over the
+        whole image.
 
         Raises
         ------
         ModelError
-            If the embedding is another model's.
+            If the embedding is another model's, or the window of the prompts' mask is not square or not in the image.
         """
-        several = prompts.ambiguous if multimask is None else multimask
         self._check_own(embedding)
+        prompts = translated(
+            prompts, self.prompt_kinds, embedding.image_shape, lambda region: self.mask_input(embedding, region)
+        )
+        several = prompts.ambiguous if multimask is None else multimask
+        _check_window(prompts, embedding.image_shape)
         from napari_samdepth.models.builtin.segmenter_zoom import decode_zoomed
 
         found = self._with_fallback("decoding", lambda: decode_zoomed(self, embedding, prompts, several))
         return self._candidates(found)
+
+    def mask_input(self, embedding: Embedding, mask: Patch) -> MaskInput:
+        """Return the logits to feed for a mask at image resolution, in the window where it is refined."""
+        from napari_samdepth.models.builtin.segmenter_zoom import around_mask
+
+        view, logits = around_mask(self, mask, embedding.image_shape)
+        return MaskInput(logits, view.window)
 
     def decode_zoomed(
         self, embedding: Embedding, point: tuple[float, float]
@@ -182,10 +191,6 @@ class BuiltinSegmenter(PromptedNetwork):
             lambda: self._features(embedding, view),
         )
 
-    def recall(self, mask: NDArray[np.float32]) -> tuple[View, NDArray[np.float32]] | None:
-        """Return the view and the fine logits that a canvas given out by this segmenter stands for, if it is one."""
-        return self._given.get(_digest(mask))
-
     def _features(self, embedding: Embedding, view: View) -> Any:
         """Return the features (1, 256, 32, 32) of a view, from the embedding, the kept ones, or encoded now."""
         kept = self._views.setdefault(embedding, OrderedDict())
@@ -207,23 +212,16 @@ class BuiltinSegmenter(PromptedNetwork):
             return self._network.image_encoder(((pixels - self._network.pixel_mean) / self._network.pixel_std)[None])
 
     def _candidates(self, found: ViewMasks) -> ViewCandidates:
-        from napari_samdepth.models.builtin.segmenter_views import to_canvas
+        from napari_samdepth.models.builtin.segmenter_views import canvas_shape, to_canvas
 
         shape = found.view.image_shape
-        factor = min(1.0, CANVAS / max(shape))
-        canvas = tuple(max(1, round(n * factor)) for n in shape)
+        canvas = canvas_shape(shape)
         fine = found.logits[found.offered].cpu()
-        logits = to_canvas(fine, found.view, (canvas[0], canvas[1])).numpy()
-        for coarse, detail in zip(logits, fine.numpy(), strict=True):
-            self._given[_digest(coarse)] = found.view, detail
-        while len(self._given) > KEPT_MASKS:
-            self._given.popitem(last=False)
         return ViewCandidates(
-            logits=frozen(logits),
+            logits=frozen(to_canvas(fine, found.view, canvas).numpy()),
             scores=found.scores[found.offered].cpu().numpy().astype(np.float64),
-            frame=Frame.whole(shape, (canvas[0], canvas[1])),
-            view=found.view,
-            fine=frozen(fine.numpy()),
+            frame=Frame.whole(shape, canvas),
+            feedback=tuple(MaskInput(part, found.view.window) for part in fine.numpy()),
         )
 
     def _moved(self) -> None:
@@ -231,5 +229,16 @@ class BuiltinSegmenter(PromptedNetwork):
         self._views.clear()
 
 
-def _digest(logits: NDArray[np.float32]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(logits).tobytes(), digest_size=16).digest()
+def _check_window(prompts: Prompts, shape: tuple[int, int]) -> None:
+    """Raise ModelError where a fed-back mask has not the form of this segmenter's."""
+    if prompts.mask is None or prompts.mask_window is None:
+        return
+    from napari_samdepth.models.builtin.segmenter_views import LOW_RES
+
+    top, left, bottom, right = prompts.mask_window
+    inside = 0 <= top < shape[0] and 0 <= left < shape[1]
+    if prompts.mask.shape != (LOW_RES, LOW_RES) or bottom - top != right - left or not inside:
+        raise ModelError(
+            f"A mask that is fed back must be one of this model's, of this image: got {prompts.mask.shape} in "
+            f"{prompts.mask_window}; click anew."
+        )

@@ -83,20 +83,13 @@ class ViewMasks:
 
 @dataclass(frozen=True, eq=False)
 class ViewCandidates(Candidates):
-    """Candidates that were decoded in a window: `patch` reads the window's logits, finer than the canvas.
-
-    Attributes
-    ----------
-    view
-        The window.
-    fine
-        (n, 128, 128) float32, its logits.
-    """
-
-    view: View
-    fine: NDArray[np.float32]
+    """Candidates that were decoded in a window: `patch` reads the window's logits, finer than the canvas."""
 
     def patch(self, index: int | None = None) -> Patch:
         """Return mask `index` (the best if None) inside the box that it can touch, at image resolution."""
-        found = patch_above(self.fine[self.best if index is None else index], self.view.frame)
-        return found.moved((self.view.top, self.view.left)) if found.mask.size else found
+        from napari_samdepth.models.builtin.segmenter_views import View
+
+        given = self.feedback[self.best if index is None else index]
+        view = View.of_window(given.window, self.image_shape)
+        found = patch_above(given.logits, view.frame)
+        return found.moved((view.top, view.left)) if found.mask.size else found

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_samdepth.core.resample import Frame
+from napari_samdepth.core.resample import Box, Frame
 
 INPUT = 256
 LOW_RES = 128
@@ -65,6 +65,18 @@ class View:
             for at, length in zip(centre, image_shape, strict=True)
         )
         return cls(top, left, size, image_shape)
+
+    @classmethod
+    def of_window(cls, window: Box | None, image_shape: tuple[int, int]) -> View:
+        """Return the view of a square `window` (row_min, col_min, row_max, col_max), of the whole image if None."""
+        if window is None:
+            return cls.whole(image_shape)
+        return cls(window[0], window[1], window[2] - window[0], image_shape)
+
+    @property
+    def window(self) -> Box:
+        """(row_min, col_min, row_max, col_max), half open, in image pixels; it may reach beyond the image."""
+        return self.top, self.left, self.top + self.side, self.left + self.side
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -147,13 +159,22 @@ def _resampled(values: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     return F.grid_sample(values[None], grid[None], padding_mode="border", align_corners=False)[0]
 
 
-def to_canvas(logits: Tensor, view: View, canvas_shape: tuple[int, int]) -> Tensor:
-    """Return a view's logits (n, 128, 128) on a canvas (n, h, w) over the whole image; beyond the view -16."""
-    canvas = torch.full((len(logits), *canvas_shape), OUTSIDE)
+CANVAS = 512
+"""Longer side of a canvas in cells, at most."""
+
+
+def canvas_shape(image_shape: tuple[int, int]) -> tuple[int, int]:
+    """Return (h, w) of the canvas over a whole image."""
+    factor = min(1.0, CANVAS / max(image_shape))
+    height, width = (max(1, round(n * factor)) for n in image_shape)
+    return height, width
+
+
+def to_canvas(logits: Tensor, view: View, cells_of: tuple[int, int]) -> Tensor:
+    """Return a view's logits (n, 128, 128) on a canvas (n, *cells_of) over the whole image; beyond the view -16."""
+    canvas = torch.full((len(logits), *cells_of), OUTSIDE)
     spans, places = [], []
-    for start, size, length, cells in zip(
-        (view.top, view.left), view.shape, view.image_shape, canvas_shape, strict=True
-    ):
+    for start, size, length, cells in zip((view.top, view.left), view.shape, view.image_shape, cells_of, strict=True):
         first = int(np.ceil(start * cells / length - 0.5))
         last = int(np.floor((start + size) * cells / length - 0.5))
         index = torch.arange(max(first, 0), min(last, cells - 1) + 1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.models.builtin.segmenter_views import View, from_canvas
+from napari_samdepth.core.resample import mask_to_logits
+from napari_samdepth.models.builtin.segmenter_views import LOW_RES, View, canvas_shape, from_canvas, to_canvas
 
 if TYPE_CHECKING:
     from napari_samdepth.models.builtin.segmenter import BuiltinSegmenter
@@ -92,27 +94,28 @@ def _wanted(found: ViewMasks, prompts: Prompts, how: ZoomSettings) -> View | Non
 
 
 def _again(
-    segmenter: BuiltinSegmenter, embedding: Embedding, prompts: Prompts, canvas: NDArray[np.float32], several: bool
+    segmenter: BuiltinSegmenter, embedding: Embedding, prompts: Prompts, fed: NDArray[np.float32], several: bool
 ) -> ViewMasks:
-    """Refine a fed-back mask, in the view that it came from where that still holds the prompts."""
+    """Refine a fed-back mask, in the window that it came from where that still holds the prompts."""
     how, shape = segmenter.zoom, embedding.image_shape
     corners = prompts.points if prompts.box is None else np.concatenate([prompts.points, prompts.box.reshape(2, 2)])
-    known = segmenter.recall(canvas)
-    mask: Any
-    if known is not None and known[0].image_shape == shape:
-        view, mask = known[0], torch.tensor(known[1])
+    logits = torch.tensor(fed)
+    if prompts.mask_window is not None:
+        view, mask = View.of_window(prompts.mask_window, shape), logits
+        canvas = to_canvas(logits[None], view, canvas_shape(shape))[0]
     else:
-        view = _of_canvas(canvas, corners, how, shape)
-        mask = from_canvas(torch.tensor(canvas), view)
+        canvas = logits
+        view = _of_canvas(fed, corners, how, shape)
+        mask = from_canvas(canvas, view)
     if not view.holds(corners, MARGIN):
         last = view.side - 1
         spread = np.concatenate([corners, [[view.top, view.left], [view.top + last, view.left + last]]])
         view = _around(spread, 1.3, how, shape)
-        mask = from_canvas(torch.tensor(canvas), view)
+        mask = from_canvas(canvas, view)
     found = segmenter.decode_view(embedding, view, prompts, mask, several)
     if found.view.cut(found.mask) and view.side < max(shape):
         view = View.around((view.top + view.side / 2, view.left + view.side / 2), 2 * view.side, shape)
-        wider = segmenter.decode_view(embedding, view, prompts, from_canvas(torch.tensor(canvas), view), several)
+        wider = segmenter.decode_view(embedding, view, prompts, from_canvas(canvas, view), several)
         found = found if wider.scores[wider.best] < 0.7 * found.scores[found.best] else wider
     return found
 
@@ -127,3 +130,17 @@ def _of_canvas(
     low, high = np.array([rows.min(), cols.min()]), np.array([rows.max() + 1, cols.max() + 1])
     ratio = np.array(shape) / canvas.shape
     return _around(np.concatenate([np.stack([low, high]) * ratio - 0.5, corners]), how.span, how, shape)
+
+
+def around_mask(segmenter: BuiltinSegmenter, mask: Patch, shape: tuple[int, int]) -> tuple[View, NDArray[np.float32]]:
+    """Return the view that a mask at image resolution is refined in, and the mask as logits (128, 128) there."""
+    row, col = mask.origin
+    rows, cols = np.nonzero(mask.mask)
+    corners = np.array([[row + rows.min(), col + cols.min()], [row + rows.max(), col + cols.max()]], dtype=np.float64)
+    view = _around(corners, segmenter.zoom.span, segmenter.zoom, shape)
+    shown = np.zeros(view.shape, dtype=bool)
+    top, left = max(row - view.top, 0), max(col - view.left, 0)
+    part = mask.mask[max(view.top - row, 0) :, max(view.left - col, 0) :]
+    part = part[: view.shape[0] - top, : view.shape[1] - left]
+    shown[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return view, mask_to_logits(shown, view.frame, (LOW_RES, LOW_RES))

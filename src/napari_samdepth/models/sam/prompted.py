@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.embedding import Embedding
-from napari_samdepth.core.prompts import Prompts
+from napari_samdepth.core.prompts import PromptKind, Prompts
 from napari_samdepth.core.resample import Frame
 from napari_samdepth.models.runtime.device import Device, torch_module
 from napari_samdepth.models.runtime.torch_model import TorchModel
@@ -44,6 +44,8 @@ class Sight:
 
 class PromptedNetwork(TorchModel, ABC):
     """A network with `image_encoder`, `prompt_encoder` and `mask_decoder`, as segment_anything's Sam has them."""
+
+    prompt_kinds: frozenset[PromptKind] = frozenset({"points", "box", "mask"})
 
     def __init__(self, sam: Any, name: str, identity: str, device: Device) -> None:
         """Take over `sam` as `TorchModel` does."""

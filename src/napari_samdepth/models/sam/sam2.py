@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.candidates import Candidates
+from napari_samdepth.core.candidates import Candidates, MaskInput, Patch
 from napari_samdepth.core.coords import points_to_xy
 from napari_samdepth.core.embedding import Embedding
-from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.core.resample import Frame
+from napari_samdepth.core.prompts import PromptKind, Prompts
+from napari_samdepth.core.resample import Frame, mask_to_logits
 from napari_samdepth.models.inputs import check_mask, checked_rgb, frozen, silent
+from napari_samdepth.models.prompting import translated
 from napari_samdepth.models.protocols import Report
 from napari_samdepth.models.runtime.device import Device, torch_module
 from napari_samdepth.models.runtime.torch_model import TorchModel
@@ -80,6 +81,8 @@ class Sam2Segmenter(TorchModel):
         Where to run.
     """
 
+    prompt_kinds: frozenset[PromptKind] = frozenset({"points", "box", "mask"})
+
     def __init__(self, model: Any, processor: Any, name: str, identity: str, device: Device) -> None:
         super().__init__(model, name, identity, device)
         self._processor = processor
@@ -115,8 +118,11 @@ class Sam2Segmenter(TorchModel):
         ModelError
             If the embedding is another model's, or the prompts' mask has not the shape of this model's logits.
         """
-        several = prompts.ambiguous if multimask is None else multimask
         self._check_own(embedding)
+        prompts = translated(
+            prompts, self.prompt_kinds, embedding.image_shape, lambda region: self.mask_input(embedding, region)
+        )
+        several = prompts.ambiguous if multimask is None else multimask
         check_mask(prompts, tuple(self._network.prompt_encoder.mask_input_size))
         logits, scores = self._with_fallback("decoding", lambda: self._decode(embedding, prompts, several))
         low: NDArray[np.float32] = frozen(logits[0, 0].float().cpu().numpy())
@@ -125,6 +131,12 @@ class Sam2Segmenter(TorchModel):
             scores=scores[0, 0].cpu().numpy().astype(np.float64),
             frame=Frame.whole(embedding.image_shape, (low.shape[1], low.shape[2])),
         )
+
+    def mask_input(self, embedding: Embedding, mask: Patch) -> MaskInput:
+        """Return the logits to feed for a mask at image resolution."""
+        height, width = self._network.prompt_encoder.mask_input_size
+        frame = Frame.whole(embedding.image_shape, (height, width))
+        return MaskInput(mask_to_logits(mask.full(embedding.image_shape), frame, (height, width)))
 
     def point_masks(
         self, embedding: Embedding, points: NDArray[np.float64]

@@ -12,14 +12,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_samdepth.core.candidates import Candidates
+from napari_samdepth.core.candidates import Candidates, MaskInput, Patch
 from napari_samdepth.core.coords import points_to_xy
 from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.core.resample import Frame
+from napari_samdepth.core.resample import Frame, mask_to_logits
 from napari_samdepth.models.auto_masks.point_grid import promising
 from napari_samdepth.models.inputs import check_mask, checked_rgb, frozen, silent
+from napari_samdepth.models.prompting import translated
 from napari_samdepth.models.protocols import Report
 from napari_samdepth.models.runtime.device import Device, Precision, choose_device, torch_module
 from napari_samdepth.models.runtime.torch_model import ready
@@ -155,8 +156,11 @@ class SamSegmenter(PromptedNetwork):
         ModelError
             If the embedding is another model's, or the prompts' mask has not the shape of this model's logits.
         """
-        several = prompts.ambiguous if multimask is None else multimask
         self._check_own(embedding)
+        prompts = translated(
+            prompts, self.prompt_kinds, embedding.image_shape, lambda region: self.mask_input(embedding, region)
+        )
+        several = prompts.ambiguous if multimask is None else multimask
         check_mask(prompts, tuple(self._network.prompt_encoder.mask_input_size))
         sight = self._sight(embedding)
         logits, scores = self._with_fallback("decoding", lambda: self._decode(sight, prompts, several))
@@ -165,6 +169,11 @@ class SamSegmenter(PromptedNetwork):
             scores=scores[0].cpu().numpy().astype(np.float64),
             frame=sight.frame,
         )
+
+    def mask_input(self, embedding: Embedding, mask: Patch) -> MaskInput:
+        """Return the logits to feed for a mask at image resolution."""
+        shape = tuple(self._network.prompt_encoder.mask_input_size)
+        return MaskInput(mask_to_logits(mask.full(embedding.image_shape), self._sight(embedding).frame, shape))
 
     def masks_above(
         self, embedding: Embedding, points: NDArray[np.float64], threshold: float

@@ -1,0 +1,130 @@
+"""Prompts that a model does not take, said in those that it takes: the one place where that is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.draw import polygon
+
+from napari_samdepth.core.candidates import MaskInput, Patch
+from napari_samdepth.core.errors import ModelError
+from napari_samdepth.core.prompts import PromptKind, Prompts
+
+SCRIBBLE_POINTS = 4
+"""Most points that stand for one scribble, found on validation images."""
+
+ToMaskInput = Callable[[Patch], MaskInput]
+"""Turns a mask at image resolution into the logits that a model wants to be fed."""
+
+
+def translated(
+    prompts: Prompts, takes: frozenset[PromptKind], image_shape: tuple[int, int], to_mask_input: ToMaskInput | None
+) -> Prompts:
+    """Return prompts of the kinds that a model takes, as near to what was meant as they come.
+
+    A scribble becomes points along it, a lasso the mask inside it with its box, a mask at image resolution logits or,
+    for a model that takes no masks, its box, a box its middle.
+
+    Parameters
+    ----------
+    prompts
+        What the user pointed at.
+    takes
+        The kinds that the model takes.
+    image_shape
+        (H, W) of the image.
+    to_mask_input
+        What the model is fed for a mask; None where it takes none.
+
+    Raises
+    ------
+    ModelError
+        If a mask or a lasso does not lie in the image, or nothing is left that the model takes.
+    """
+    if prompts.kinds <= takes and prompts.region is None:
+        return prompts
+    points, labels, box = prompts.points, prompts.labels, prompts.box
+    mask = None if prompts.mask is None else MaskInput(prompts.mask, prompts.mask_window)
+    region = prompts.region
+    if prompts.lasso is not None and "lasso" not in takes:
+        region = inside(prompts.lasso, image_shape)
+        box = _bounds(prompts.lasso) if box is None else box
+    if region is not None:
+        _check_inside(region, prompts.region_shape, image_shape)
+        if "mask" in takes and to_mask_input is not None:
+            mask = to_mask_input(region)
+        elif box is None:
+            box = _bounds(_corners(region))
+    if "scribbles" not in takes:
+        for path, label in zip(prompts.scribbles, prompts.scribble_labels, strict=True):
+            along = points_along(path)
+            points = np.concatenate([points, along])
+            labels = np.concatenate([labels, np.full(len(along), label)])
+    if box is not None and "box" not in takes:
+        if not len(points):
+            points, labels = box.reshape(1, 2, 2).mean(axis=1), np.ones(1, dtype=np.int64)
+        box = None
+    if "points" not in takes:
+        points, labels = points[:0], labels[:0]
+    if "mask" not in takes:
+        mask = None
+    drawn = prompts.scribbles if "scribbles" in takes else ()
+    lasso = prompts.lasso if "lasso" in takes else None
+    if not len(points) and box is None and mask is None and not drawn and lasso is None:
+        raise ModelError(
+            f"This model takes {_listed(takes)}, not {_listed(prompts.kinds)}; point at the object in another way."
+        )
+    return Prompts(points, labels, box, mask, drawn, prompts.scribble_labels if drawn else None, lasso)
+
+
+def points_along(path: NDArray[np.float64], most: int = SCRIBBLE_POINTS) -> NDArray[np.float64]:
+    """Return points (k, 2) along a path (n, 2), 1 <= k <= `most`, in the middles of k equal parts of it."""
+    steps = np.hypot(*np.diff(path, axis=0).T) if len(path) > 1 else np.zeros(0)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    length = float(along[-1])
+    count = int(np.clip(length, 1, most))
+    wanted = (np.arange(count) + 0.5) * (length / count)
+    return np.stack([np.interp(wanted, along, path[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def inside(lasso: NDArray[np.float64], image_shape: tuple[int, int]) -> Patch:
+    """Return the pixels of the image whose centres lie in a polygon (n, 2) of (row, col).
+
+    Raises
+    ------
+    ModelError
+        If there are none.
+    """
+    rows, cols = polygon(lasso[:, 0], lasso[:, 1], image_shape)
+    if not len(rows):
+        raise ModelError("The lasso holds no pixel of the image; draw it around the object.")
+    top, left = int(rows.min()), int(cols.min())
+    mask = np.zeros((int(rows.max()) + 1 - top, int(cols.max()) + 1 - left), dtype=bool)
+    mask[rows - top, cols - left] = True
+    return Patch(mask, (top, left))
+
+
+def _check_inside(region: Patch, given: tuple[int, int] | None, image_shape: tuple[int, int]) -> None:
+    if given not in (None, image_shape):
+        raise ModelError(f"A mask of {given} does not fit an image of {image_shape}; give one of the image's size.")
+    row_min, col_min, row_max, col_max = region.box
+    if min(row_min, col_min) < 0 or row_max > image_shape[0] or col_max > image_shape[1]:
+        raise ModelError(f"A mask in the box {region.box} lies outside an image of {image_shape}; give one within it.")
+
+
+def _corners(region: Patch) -> NDArray[np.float64]:
+    """Return the first and last pixel (2, 2) of a mask."""
+    row, col = region.origin
+    rows, cols = np.flatnonzero(region.mask.any(axis=1)), np.flatnonzero(region.mask.any(axis=0))
+    return np.array([[row + rows[0], col + cols[0]], [row + rows[-1], col + cols[-1]]], dtype=np.float64)
+
+
+def _bounds(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the box (4,) of positions (n, 2), half a pixel larger on each side so that it is never empty."""
+    return np.concatenate([positions.min(axis=0) - 0.5, positions.max(axis=0) + 0.5])
+
+
+def _listed(kinds: frozenset[PromptKind]) -> str:
+    return ", ".join(sorted(kinds)) or "nothing"
