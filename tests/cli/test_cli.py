@@ -85,6 +85,7 @@ REFUSED = {
     "depth model not here": (("depth", "coins.png", "--model", "dpt-large", "--out", "o.tif"), "download dpt-large"),
     "unknown kind": (("readout", "labels.tif", "depth.tif", "--kind", "deep", "--out", "o.csv"), "'deep'"),
     "kind not said": (("readout", "labels.tif", "plain.npy", "--out", "o.csv"), "--kind"),
+    "no reading of words": (("readout", "labels.tif", "plain.npy", "--no-reading", "zero"), "none” or a number"),
     "labels of floats": (("readout", "floats.npy", "depth.tif", "--out", "o.csv"), "float64"),
     "sizes differ": (("readout", "labels.tif", "small.npy", "--kind", "height", "--out", "o.csv"), "has 5 and 5"),
     "depth of many planes": (("readout", "labels.tif", "stack.npy", "--kind", "height"), "stack.npy cannot be used"),
@@ -180,6 +181,27 @@ def test_the_kind_given_is_the_kind_used(folder: Path, capsys: pytest.CaptureFix
         assert call("readout", "labels.tif", "plain.npy", "--kind", kind, "--out", f"{kind}.csv") == 0
         nearest[kind] = pd.read_csv(f"{kind}.csv", index_col="label")["rank"].idxmin()
     assert nearest == {"height": 300, "distance": 1}
+
+
+def test_where_a_sensor_saw_nothing_is_said_and_can_be_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tifffile.imread("labels.tif")
+    sensor = np.where(labels > 0, 900, 2000).astype(np.uint16)
+    sensor[:, ::2] = 0
+    np.save("sensor.npy", sensor)
+    words = ("readout", "labels.tif", "sensor.npy", "--kind", "distance", "--unit", "mm")
+
+    def shares() -> list[float]:
+        return pd.read_csv(StringIO(capsys.readouterr().out))["valid_share"].tolist()
+
+    assert call(*words, "--out", "table.csv") == 0
+    assert "sensor.npy: 50 % of the pixels hold no reading (0) and are left out." in capsys.readouterr().err
+    assert pd.read_csv("table.csv")["valid_share"].tolist() == [0.5, 0.5]
+    assert call(*words, "--no-reading", "none") == 0
+    assert shares() == [1, 1]
+    assert call(*words, "--no-reading", "900") == 0
+    assert shares() == [0.5, 0.5]
+    assert call(*words, "--no-reading", "-9999") == 0
+    assert shares() == [1, 1]
 
 
 def test_segment_writes_the_coin_that_was_clicked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from napari_samdepth.core.depthmap import DepthMap, upsampling_between
 
 
-def test_values_are_float32_and_read_only():
+def test_values_are_floats_and_read_only():
     values = np.arange(6).reshape(2, 3)
     depth = DepthMap(values, "distance", "m", "sensor")
     assert depth.values.dtype == np.float32
@@ -56,3 +56,22 @@ def test_upsampling_is_the_length_of_a_sample_and_1_unless_told():
     assert upsampling_between((100, 200), (400, 800)) == 4
     assert upsampling_between((100, 100), (400, 900)) == pytest.approx(6)
     assert upsampling_between((100, 100), (50, 20)) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (np.array([[4e8, 4e8 + 3, 4e8 + 10.25]]), np.float64),
+        (np.array([[400000001, 400000002]]), np.float64),
+        (np.array([[1, 2]]), np.float32),
+        (np.array([[1.5, np.nan]]), np.float32),
+        (np.array([[True, False]]), np.float32),
+        (np.array([[65535]], dtype=np.uint16), np.float32),
+        (np.array([[0.1]], dtype=np.float16), np.float32),
+        (np.array([[1e300, 1.0]]), np.float64),
+    ],
+)
+def test_values_keep_the_digits_they_come_with(values, dtype):
+    kept = DepthMap(values, "height").values
+    assert kept.dtype == dtype
+    np.testing.assert_array_equal(kept, values)

@@ -161,6 +161,30 @@ def test_a_picture_enlarged_reads_the_same(times: int) -> None:
     assert masks[1]["median"] == pytest.approx(masks[0]["median"], rel=0.03)
 
 
+@pytest.mark.parametrize("far", [4e8, -7e9, 2.0**40])
+def test_detail_survives_far_from_zero(far: float) -> None:
+    labels = blobs(1)
+    values = noise(1, holes=True).astype(np.float64)
+    near, away = (depth_readout(labels, DepthMap(values + zero, "height", "nm")) for zero in (0, far))
+    for name in COLUMNS:
+        if name in ("median", "mean", "p5", "p95"):
+            np.testing.assert_allclose(away[name] - far, near[name], atol=1e-3, err_msg=name)
+        elif name != "in_front_of":
+            np.testing.assert_allclose(away[name], near[name], rtol=1e-3, atol=1e-3, err_msg=name)
+    assert away["in_front_of"].tolist() == near["in_front_of"].tolist()
+    mask = mask_readout(Patch(labels == 4, (0, 0)), DepthMap(values + far, "height", "nm"))
+    assert mask["median"] == pytest.approx(away.loc[4, "median"], abs=1e-3, rel=0)
+
+
+def test_whole_numbers_far_from_zero_stay_whole() -> None:
+    values = 400_000_000 + np.random.default_rng(0).integers(0, 3000, (50, 60))
+    labels = np.zeros(values.shape, dtype=np.uint8)
+    labels[10:41, 10:41] = 1
+    core = values[15:36, 15:36]
+    table = depth_readout(labels, DepthMap(values, "height", "nm"))
+    assert table.loc[1, "median"] == np.median(core)
+
+
 def test_nothing_to_measure_is_nan_and_counted() -> None:
     labels = np.zeros((40, 40), dtype=np.int32)
     labels[2:12, 2:12], labels[20:30, 20:30], labels[35, 35] = 1, 2, 3

@@ -8,6 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.depth_layers import DepthLayer, depth_layer_for, depth_source, fill_depth
 from napari_samdepth.session.geometry import shown_plane
 from napari_samdepth.session.session import AnnotationSession
@@ -87,3 +88,67 @@ def test_every_slice_of_a_stack_and_the_shown_plane_are_read_alike(
     assert whole.loc[whole["slice"] == 0, "p5"].item() == pytest.approx(plane["p5"].item())
     layer.metadata = {"napari-samdepth": {"kind": "inverse"}}
     assert session.readout(other_grid, layer)["p5"].item() != pytest.approx(plane["p5"].item())
+
+
+def scene_in_mm() -> tuple[np.ndarray, np.ndarray]:
+    """Return labels of a thing at 900 mm and a glossy one at 1500 mm, and a camera's depth with holes of 0."""
+    labels = np.zeros((60, 80), dtype=np.uint8)
+    labels[10:30, 10:30], labels[30:50, 45:70] = 1, 2
+    depth = np.where(labels == 1, 900, np.where(labels == 2, 1500, 2000)).astype(np.uint16)
+    depth[(labels == 2) & (np.random.default_rng(0).random(labels.shape) < 0.6)] = 0
+    return labels, depth
+
+
+@pytest.mark.parametrize("fill", [0, 65535])
+@pytest.mark.parametrize("stacked", [False, True])
+def test_no_reading_is_left_out_counted_and_said(
+    session: AnnotationSession, viewer_model: ViewerModel, fill: int, stacked: bool
+) -> None:
+    labels, depth = scene_in_mm()
+    depth[depth == 0] = fill
+    if stacked:
+        labels, depth = np.stack([labels] * 2), np.stack([depth] * 2)
+    things, sensor = viewer_model.add_labels(labels), viewer_model.add_image(depth, name="sensor")
+    session.use_depth(sensor, "distance", "mm")
+    table = session.readout(things)
+    assert table["median"].tolist() == [900, 1500] * (2 if stacked else 1)
+    assert table["nan_count"].tolist()[:2] == [0, (depth == fill).sum() // (2 if stacked else 1)]
+    said = f"6 % of the pixels hold no reading ({fill})"
+    assert session.state.message.startswith(said)
+    assert said in session.state.depth_text
+    session.use_depth(sensor, "distance", "mm", no_reading="none")
+    assert session.readout(things)["nan_count"].tolist()[:2] == [0, 0]
+    assert session.state.message == ""
+    session.use_depth(sensor, "distance", "mm", no_reading=900)
+    assert session.readout(things)["valid_share"].tolist()[:2] == [0, 1]
+    assert (sensor.data == depth).all(), "the layer is the user's"
+
+
+def test_scattered_holes_do_not_eat_a_finer_grid(session: AnnotationSession, viewer_model: ViewerModel) -> None:
+    labels, depth = scene_in_mm()
+    fine = viewer_model.add_labels(np.kron(labels, np.ones((4, 4), dtype=np.uint8)), scale=(0.25, 0.25))
+    fine.translate = (-0.375, -0.375)
+    session.use_depth(viewer_model.add_image(depth), "distance", "mm")
+    table = session.readout(fine)
+    assert table["valid_share"].tolist() == pytest.approx([1, (depth[labels == 2] > 0).mean()], abs=0.05)
+    assert table["median"].tolist() == [900, 1500]
+
+
+@pytest.mark.parametrize(("kind", "no_reading"), [("depth", "auto"), ("", "auto"), (None, "auto"), ("height", "zero")])
+def test_what_means_nothing_is_refused_and_the_depth_in_use_stays(
+    session: AnnotationSession, viewer_model: ViewerModel, kind: str, no_reading: str
+) -> None:
+    first = viewer_model.add_image(SLOPE, name="first")
+    session.use_depth(first, "height")
+    with pytest.raises(LayerError, match=r"is of kind|No reading is"):
+        session.use_depth(viewer_model.add_image(SLOPE), kind, no_reading=no_reading)  # type: ignore[arg-type]
+    assert session.state.depth_layer == "first"
+
+
+def test_heights_far_from_zero_keep_their_detail(session: AnnotationSession, viewer_model: ViewerModel) -> None:
+    relief = 4e8 + np.add.outer(np.arange(40), np.zeros(60))
+    labels = viewer_model.add_labels(np.pad(np.ones((21, 30), dtype=np.uint8), ((10, 9), (10, 20))))
+    session.use_depth(viewer_model.add_image(relief), "height", "nm")
+    assert session.readout(labels)["median"].item() == 4e8 + 20
+    session.use_depth(viewer_model.add_image(relief[::2, ::2], scale=(2, 2)), "height", "nm")
+    assert session.readout(labels)["median"].item() == pytest.approx(4e8 + 20, abs=0.01, rel=0)

@@ -106,6 +106,28 @@ def test_other_files_can_be_depth_and_must_say_what_they_are(tmp_path: Path) -> 
             read_depth(tmp_path / name)
 
 
+def test_a_file_of_a_sensor_says_where_it_saw_nothing(tmp_path: Path) -> None:
+    values = np.full((10, 10), 1200, dtype=np.uint16)
+    values[:3, :4] = 0
+    io.imsave(tmp_path / "sensor.png", values, check_contrast=False)
+    said: list[str] = []
+    depth = read_depth(tmp_path / "sensor.png", "distance", "mm", tell=said.append)
+    assert np.isnan(depth.values).sum() == 12
+    assert said == [f"{tmp_path / 'sensor.png'}: 12 % of the pixels hold no reading (0) and are left out."]
+    everything = read_depth(tmp_path / "sensor.png", "distance", "mm", "none", said.append)
+    np.testing.assert_array_equal(everything.values, values)
+    assert len(said) == 1
+    own = write_depth(tmp_path / "own.tif", everything)
+    np.testing.assert_array_equal(read_depth(own).values, values, "what we wrote has NaN where there is no reading")
+    assert np.isnan(read_depth(own, no_reading=0.0).values).sum() == 12
+
+
+def test_depth_far_from_zero_keeps_its_detail_in_a_file(tmp_path: Path) -> None:
+    depth = DepthMap(4e8 + np.arange(12.0).reshape(3, 4), "height", "nm")
+    back = read_depth(write_depth(tmp_path / "high.tif", depth))
+    np.testing.assert_array_equal(back.values, depth.values)
+
+
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="There is no file"):
         read_image(tmp_path / "absent.tif")

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from napari_samdepth.cli.files import add_image, add_out, add_overwrite, read_rgb, say, tell, to_file
-from napari_samdepth.cli.options import add_model, progress
+from napari_samdepth.cli.options import add_model, no_reading, progress
 
 KINDS = ("inverse", "distance", "height", "index")
 
@@ -31,6 +31,11 @@ def add_readout(commands: Any) -> None:
         "(distance, index)",
     )  # fmt: skip
     readout.add_argument("--unit", metavar="UNIT", help="the unit of the depth's values, such as m or nm")
+    readout.add_argument(
+        "--no-reading", type=no_reading, metavar="VALUE",
+        help="the value that the depth has where nothing was measured, such as 0 or -9999; those pixels are left out. "
+        "auto finds it, none takes every number for depth (auto)",
+    )  # fmt: skip
     readout.add_argument("--out", type=to_file, metavar="FILE.csv", help="the CSV to write (printed if not given)")
     add_overwrite(readout)
     readout.set_defaults(run=_readout)
@@ -57,7 +62,7 @@ def _readout(options: argparse.Namespace) -> int:
     from napari_samdepth.storage.images import read_labels
 
     labels = read_labels(options.labels, tell=tell)
-    depth = read_depth(options.depth, options.kind, options.unit)
+    depth = read_depth(options.depth, options.kind, options.unit, options.no_reading, tell)
     if labels.shape != depth.values.shape:
         raise ValueError(
             f"{options.labels} has {labels.shape[0]} rows and {labels.shape[1]} columns, {options.depth} has "

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from napari_samdepth.core.no_reading import NoReading
     from napari_samdepth.models.protocols import Segmenter
 
 POINT = "ROW,COL[:0|1]"
@@ -56,6 +57,16 @@ def progress() -> Callable[[float, str], None]:
         print(f"\r{what[:60]:<60} {100 * done:3.0f} %", end="\n" if done >= 1 else "", file=sys.stderr, flush=True)
 
     return show
+
+
+def no_reading(text: str) -> NoReading:
+    """Return which value of a depth map means no reading: auto, none or a number."""
+    from napari_samdepth.core.no_reading import checked_no_reading
+
+    try:
+        return checked_no_reading(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _numbers(text: str, wanted: int, shape: str) -> list[float]:

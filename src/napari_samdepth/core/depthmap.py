@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ class DepthMap:
     Attributes
     ----------
     values
-        (H, W) float32; NaN where there is no measurement (infinities are made NaN).
+        (H, W) float32, or float64 where float32 would round them: heights near 4e8 nm keep their nanometres. NaN where
+        there is no measurement (infinities are made NaN).
     kind
         What larger values mean, see `DepthKind`.
     unit
@@ -42,14 +43,14 @@ class DepthMap:
         If the values are not (H, W), the kind is unknown, or `upsampling` is below 1 or not finite.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[np.floating[Any]]
     kind: DepthKind
     unit: str | None = None
     source: str = ""
     upsampling: float = 1.0
 
     def __post_init__(self) -> None:
-        values = np.array(self.values, dtype=np.float32)
+        values = np.array(as_depth(np.asarray(self.values)))
         if values.ndim != 2 or values.size == 0:
             raise ValueError(f"DepthMap.values must have shape (H, W), got shape {values.shape}.")
         if self.kind not in get_args(DepthKind):
@@ -70,3 +71,13 @@ class DepthMap:
 def upsampling_between(sampled: tuple[int, int], shape: tuple[int, int]) -> float:
     """Return `DepthMap.upsampling` of a map of `sampled` (h, w) samples that was brought to `shape` (H, W)."""
     return max(math.sqrt(math.prod(shape) / math.prod(sampled)), 1.0)
+
+
+def as_depth(values: NDArray[Any]) -> NDArray[np.floating[Any]]:
+    """Return real numbers as float32 where that holds them exactly, else as float64; the array itself if it is that."""
+    with np.errstate(over="ignore"):
+        single: NDArray[np.floating[Any]] = values.astype(np.float32, copy=False)
+    if np.result_type(values.dtype, np.float32) == np.float32 or np.array_equal(single, values, equal_nan=True):
+        return single
+    double: NDArray[np.floating[Any]] = values.astype(np.float64, copy=False)
+    return double

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -23,11 +25,14 @@ class DepthRange:
         The 2nd and the 98th percentile of the finite values; NaN where there are none.
     sign
         +1 where larger values are nearer, -1 where they are farther.
+    zero
+        What `single` takes off the values.
     """
 
     low: float
     high: float
     sign: int
+    zero: float = 0.0
 
     @property
     def span(self) -> float:
@@ -44,6 +49,12 @@ class DepthRange:
         return np.clip(self.sign * (np.asarray(values, dtype=np.float64) - far) / self.span, 0.0, 1.0)
 
 
+def single(depth: DepthMap) -> NDArray[np.float32]:
+    """Return a map's values in float32, less the `zero` of its range, so that its detail survives far from 0."""
+    values = depth.values if depth.values.dtype == np.float32 else depth.values - depth_range(depth).zero
+    return values.astype(np.float32, copy=False)
+
+
 _SAMPLE = 1 << 16
 _known: WeakKeyDictionary[DepthMap, DepthRange] = WeakKeyDictionary()
 
@@ -52,11 +63,20 @@ def depth_range(depth: DepthMap) -> DepthRange:
     """Return the range of a depth map; computed once per map and remembered as long as the map lives."""
     if depth not in _known:
         low, high = (_percentile(depth.values.reshape(-1), percent) for percent in (LOW_PERCENT, HIGH_PERCENT))
-        _known[depth] = DepthRange(low, high, depth.near_sign)
+        zero = 0.0 if depth.values.dtype == np.float32 else _zero(low, high)
+        _known[depth] = DepthRange(low, high, depth.near_sign, zero)
     return _known[depth]
 
 
-def _percentile(values: NDArray[np.float32], percent: float) -> float:
+def _zero(low: float, high: float) -> float:
+    """Return a number near `low` in as few binary digits as `high - low` asks for, so that whole numbers stay whole."""
+    if not high > low:
+        return low if math.isfinite(low) else 0.0
+    step = 2.0 ** math.floor(math.log2(high - low))
+    return math.floor(low / step) * step
+
+
+def _percentile(values: NDArray[np.floating[Any]], percent: float) -> float:
     """Return a percentile of the values that are not NaN, linear between values as in numpy; NaN if there are none.
 
     In large arrays a sample tells between which two values it lies; only what lies between them is sorted.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.measure.depth_range import depth_range
+from napari_samdepth.measure.depth_range import depth_range, single
 from napari_samdepth.measure.regions import Regions
 from napari_samdepth.measure.statistics import MAD_TO_SIGMA, Grouped
 
@@ -79,7 +79,7 @@ def order_touching(regions: Regions, depth: DepthMap, k: float = 1.0) -> list[Or
     if not keys.size:
         return []
     pairs = pair[: len(codes[0])], pair[len(codes[0]) :]
-    median, mad = _beside(regions.index, depth.values, contacts, pairs, depth.upsampling)
+    median, mad = _beside(regions.index, single(depth), contacts, pairs, depth.upsampling)
     extent = depth_range(depth)
     difference = extent.sign * (median[:, 0] - median[:, 1]) / extent.span
     noise = MAD_TO_SIGMA * np.sqrt((mad**2).mean(axis=1)) / extent.span

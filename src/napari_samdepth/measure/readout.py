@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.parallel import LARGE_PX, in_threads
-from napari_samdepth.measure.depth_range import depth_range
+from napari_samdepth.measure.depth_range import depth_range, single
 from napari_samdepth.measure.distances import MAX_REACH, squared_distances
 from napari_samdepth.measure.ordering import order_touching
 from napari_samdepth.measure.regions import Regions
@@ -224,18 +224,18 @@ def _zones(regions: Regions, depth: DepthMap) -> Zones:
     squared = _distances(regions.index, depth.upsampling)
     margin = _margin_squared(regions.largest(squared), depth.upsampling)
     width = int(min(RING_PX * depth.upsampling, MAX_REACH - 1) ** 2)
-    return zones(regions, squared, depth.values, margin, width)
+    return zones(regions, squared, single(depth), margin, width)
 
 
 def _core_columns(core: Pixels, depth: DepthMap, n_groups: int) -> dict[str, NDArray[Any]]:
     grouped = Grouped.of(*core, n_groups)
     extent = depth_range(depth)
-    median, mad = grouped.quantile(0.5), MAD_TO_SIGMA * grouped.mad()
+    median, mad = grouped.quantile(0.5) + extent.zero, MAD_TO_SIGMA * grouped.mad()
     iqr = grouped.quantile(0.75) - grouped.quantile(0.25)
-    p5, p95 = grouped.quantile(0.05), grouped.quantile(0.95)
+    p5, p95 = grouped.quantile(0.05) + extent.zero, grouped.quantile(0.95) + extent.zero
     return {
         "median": median,
-        "mean": grouped.mean(),
+        "mean": grouped.mean() + extent.zero,
         "iqr": iqr,
         "mad": mad,
         "p5": p5,

@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.core.errors import LayerError
+from napari_samdepth.core.no_reading import NoReading, leave_out, missing_text
 from napari_samdepth.core.plane import Limits
 from napari_samdepth.core.sparse_stack import SparseStack
 from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane
@@ -26,9 +27,18 @@ DENSE_PIXELS = 2**26
 
 @dataclass(frozen=True, eq=False)
 class DepthLayer:
-    """An Image layer together with what its values mean: kind, unit, source and upsampling as in `DepthMap`.
+    """An Image layer together with what its values mean.
 
-    `upsampling` counts pixels of the layer's data (at its full resolution).
+    Attributes
+    ----------
+    layer
+        The layer.
+    kind, unit, source
+        As in `DepthMap`.
+    upsampling
+        As there, in pixels of the layer's data (at its full resolution).
+    no_reading
+        Which of its values mean that nothing was measured; "none" for what a model made.
     """
 
     layer: Image
@@ -36,6 +46,7 @@ class DepthLayer:
     unit: str | None
     source: str
     upsampling: float = 1.0
+    no_reading: NoReading = "none"
 
     @classmethod
     def of(cls, layer: Image, depth: DepthMap) -> DepthLayer:
@@ -60,9 +71,18 @@ class DepthLayer:
         # what tells apart the weights of one model is for files, not for reading
         return f"{self.kind} · {unit} · {re.sub(':[0-9a-f]{8,}$', '', self.source)}"
 
-    def depth_map(self, values: NDArray[Any], upsampling: float | None = None) -> DepthMap:
-        """Return (h, w) values of the layer as depth; with their `upsampling` where they lie on another grid."""
-        return DepthMap(values, self.kind, self.unit, self.source, max(upsampling or self.upsampling, 1.0))
+    def read(self, data: Any) -> NDArray[np.floating[Any]]:
+        """Return numbers of the layer, of any shape, as depth: NaN where there is no reading."""
+        return leave_out(np.asarray(data), self.kind, self.unit, self.no_reading)[0]
+
+    def missing(self, data: Any) -> str:
+        """Return in words how many numbers of the layer are no reading, "" if all are."""
+        values = np.asarray(data)
+        return missing_text(values, *leave_out(values, self.kind, self.unit, self.no_reading))
+
+    def depth_map(self, depth: NDArray[np.floating[Any]], upsampling: float | None = None) -> DepthMap:
+        """Return a map of (h, w) depth that `read` gave; with its `upsampling` where it lies on another grid."""
+        return DepthMap(depth, self.kind, self.unit, self.source, max(upsampling or self.upsampling, 1.0))
 
 
 def _about(depth: DepthMap) -> dict[str, Any]:
@@ -76,7 +96,7 @@ def depth_layer_for(image: Image, shown: Shown, depth: DepthMap) -> Image:
     Colours are inferno (perceptually uniform, as is usual for depth) with napari's own colour bar.
     """
     shape = spatial_shape(image) if not image.multiscale else tuple(image.data[shown.level].shape[: image.ndim])
-    data = _nothing_in(shape)
+    data = _nothing_in(shape, depth.values.dtype)
     factor = np.array(spatial_shape(image)) / np.array(shape)
     local = Shown(shown.rows_axis, shown.cols_axis, shown.point, shown.shape)
     local.put(data, depth.values, tuple(factor))
@@ -96,11 +116,11 @@ def depth_layer_for(image: Image, shown: Shown, depth: DepthMap) -> Image:
     return layer
 
 
-def _nothing_in(shape: tuple[int, ...]) -> NDArray[np.float32] | SparseStack:
+def _nothing_in(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any] | SparseStack:
     """Return NaN everywhere: in memory or, for a large stack, in what takes memory only where depth is put."""
     if len(shape) > 2 and math.prod(shape) > DENSE_PIXELS:
         return SparseStack(shape)
-    return np.full(shape, np.nan, dtype=np.float32)
+    return np.full(shape, np.nan, dtype=dtype)
 
 
 def _plain(layer: Layer) -> bool:
@@ -122,7 +142,7 @@ def fill_depth(layer: Image, shown: Shown, depth: DepthMap) -> None:
     layer.refresh()
 
 
-def depth_limits(values: NDArray[np.float32]) -> Limits:
+def depth_limits(values: NDArray[np.floating[Any]]) -> Limits:
     """Return (low, high) that show all finite values."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
@@ -160,15 +180,20 @@ class DepthSource:
 
     def render(self) -> DepthMap:
         """Return the depth on the target's grid; where the grids differ it is sampled linearly, NaN outside of it."""
-        values = np.asarray(self.data, dtype=np.float32)
+        read = values = self.known.read(self.data)
         if values.shape != self.shape or not np.array_equal(self.matrix, np.eye(2, 3)):
-            values = ndimage.affine_transform(
-                values, self.matrix[:, :2], offset=self.matrix[:, 2], output_shape=self.shape, order=1, cval=np.nan
-            )
+            values = self._sampled(values, order=1)
+            if np.isnan(values).any():  # beside a hole the nearest reading counts, or scattered holes would eat all
+                values = np.where(np.isnan(values), self._sampled(read, order=0), values)
         area = abs(float(np.linalg.det(self.matrix[:, :2])))  # of a target's pixel, in pixels of `data`
         finer = 1 / math.sqrt(area) if area > 0 else 1.0
         # a pixel of a coarse level is the least that a sample can be
         return self.known.depth_map(values, max(self.known.upsampling, self.step) / self.step * finer)
+
+    def _sampled(self, values: NDArray[Any], order: int) -> NDArray[Any]:
+        matrix, offset = self.matrix[:, :2], self.matrix[:, 2]
+        sampled: NDArray[Any] = ndimage.affine_transform(values, matrix, offset, self.shape, order=order, cval=np.nan)
+        return sampled
 
     def same(self, other: DepthSource) -> bool:
         """Whether the other one is of the same data and lies in the same place."""

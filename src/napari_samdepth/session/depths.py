@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from napari.components import ViewerModel
@@ -11,12 +11,13 @@ from napari.layers import Image
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.core.errors import LayerError
+from napari_samdepth.core.no_reading import NoReading, checked_no_reading
 from napari_samdepth.models.loading import load_depth_estimator
 from napari_samdepth.session.choices import Variant, short_name
 from napari_samdepth.session.depth_layers import DepthLayer, depth_layer_for, depth_source, fill_depth
-from napari_samdepth.session.geometry import Shown
+from napari_samdepth.session.geometry import Shown, shown_plane
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import METADATA_KEY, placement, read_plane, spatial_shape
+from napari_samdepth.session.layers import MAX_SIDE, METADATA_KEY, placement, plane_data, read_plane, spatial_shape
 from napari_samdepth.session.speed import measured
 from napari_samdepth.session.state import SessionState
 
@@ -65,20 +66,33 @@ class Depths:
         self._state.task, self._state.progress = "depth", 0.0
         self._lane.submit("depth", work, done, self._fail)
 
-    def use(self, layer: Image, kind: DepthKind, unit: str | None = None) -> None:
-        """Let an Image layer of the user serve as depth.
+    def use(
+        self, layer: Image, kind: DepthKind, unit: str | None = None, no_reading: NoReading | None = "auto"
+    ) -> None:
+        """Let an Image layer of the user serve as depth; see `AnnotationSession.use_depth`.
 
         Raises
         ------
         LayerError
-            If the layer is a colour image.
+            If the layer is a colour image, or there is no such kind or value.
         """
+        if kind not in get_args(DepthKind):
+            raise LayerError(f"Depth is of kind {', '.join(get_args(DepthKind))}, got {kind!r}; choose one of these.")
+        try:
+            left_out = checked_no_reading(no_reading)
+        except ValueError as error:
+            raise LayerError(str(error)) from error
         if layer.rgb:
             raise LayerError(f"“{layer.name}” is a colour image; choose an image with one value per pixel as depth.")
-        # whatever was said before is of another depth
-        self._state.say("")
         noted = DepthLayer.noted(layer)
-        self._activate(DepthLayer(layer, kind, unit, layer.name, noted.upsampling if noted else 1.0))
+        known = DepthLayer(layer, kind, unit, layer.name, noted.upsampling if noted else 1.0, left_out)
+        # whatever was said before is of another depth
+        missing = self._missing(known)
+        self._said = f"{missing} and are left out; “No reading” in Depth changes that." if missing else ""
+        self._state.say(self._said)
+        self._activate(known)
+        if missing:
+            self._state.depth_text = f"{known.text}\n{missing}."
 
     def made(self, layer: Image) -> bool:
         """Whether a model made this depth layer (or what it was copied from): it is no picture to look at."""
@@ -122,6 +136,14 @@ class Depths:
             return None
         self._plane = (key, depth)
         return depth
+
+    def _missing(self, known: DepthLayer) -> str:
+        """Return in words how much of the shown plane of a depth layer holds no reading, "" if nothing is missing."""
+        try:
+            shown = shown_plane(known.layer, self._viewer.dims, MAX_SIDE)
+        except LayerError:
+            return ""
+        return known.missing(plane_data(known.layer, shown))
 
     def _place(self, image: Image, shown: Shown, depth: DepthMap) -> None:
         """Fill the slice of the layer made for this image before, or make one, above the image and below the masks."""

@@ -86,7 +86,7 @@ class Reading:
         axis, depth = self.stack
         for at in range(depth.shape[axis]):
             # not numpy's take, which would load all of a stack that is not in memory, once per plane
-            values = np.asarray(depth[(slice(None),) * axis + (at,)], dtype=np.float32)
+            values = self.known.read(depth[(slice(None),) * axis + (at,)])
             if np.isfinite(values).any():
                 planes[at] = self.known.depth_map(values)
         return planes

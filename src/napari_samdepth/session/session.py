@@ -14,6 +14,7 @@ from napari.layers import Image, Labels, Layer, Points
 
 from napari_samdepth.core.depthmap import DepthKind
 from napari_samdepth.core.errors import LayerError
+from napari_samdepth.core.no_reading import NoReading
 from napari_samdepth.models.runtime.device import Precision
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.choices import Variant, device_text
@@ -204,9 +205,29 @@ class AnnotationSession:
         self.state.say("")
         self.depths.add(image, Variant(model, precision))
 
-    def use_depth(self, layer: Image, kind: DepthKind, unit: str | None = None) -> None:
-        """Let an Image layer serve as depth: its kind says what larger values mean. Raises LayerError."""
-        self.depths.use(_real(layer), kind, unit)
+    def use_depth(
+        self, layer: Image, kind: DepthKind, unit: str | None = None, no_reading: NoReading | None = "auto"
+    ) -> None:
+        """Let an Image layer serve as depth.
+
+        Parameters
+        ----------
+        layer
+            An Image layer with one value per pixel.
+        kind
+            What larger values mean.
+        unit
+            Unit of the values ("mm"), None if they are relative.
+        no_reading
+            The value that stands where nothing was measured, such as 0 or -9999: those pixels are left out. "auto"
+            finds it (see `find_no_reading`), "none" or None takes every number for depth.
+
+        Raises
+        ------
+        LayerError
+            If the layer is a colour image, or there is no such kind or value.
+        """
+        self.depths.use(_real(layer), kind, unit, no_reading)
 
     def readout(self, labels: Labels | None = None, depth: Image | None = None) -> pd.DataFrame:
         """Return one row per label and write the table into the Labels layer's features.

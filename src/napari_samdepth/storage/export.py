@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
+from napari_samdepth.core.no_reading import NoReading, leave_out, missing_text
 from napari_samdepth.storage.atomic import atomic_path
 from napari_samdepth.storage.images import is_tiff, read_values
 
@@ -63,7 +65,13 @@ def write_table(path: PathLike, table: pd.DataFrame, *, overwrite: bool = True) 
     return Path(path)
 
 
-def read_depth(path: PathLike, kind: DepthKind | None = None, unit: str | None = None) -> DepthMap:
+def read_depth(
+    path: PathLike,
+    kind: DepthKind | None = None,
+    unit: str | None = None,
+    no_reading: NoReading | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> DepthMap:
     """Return a depth map from an image file.
 
     Parameters
@@ -72,6 +80,11 @@ def read_depth(path: PathLike, kind: DepthKind | None = None, unit: str | None =
         A file that `images.read_values` reads, (H, W).
     kind, unit
         What the values mean; None for what `write_depth` noted in the file.
+    no_reading
+        The value that stands where nothing was measured, "auto" to find it (see `find_no_reading`), "none" if there is
+        no such value. None takes "none" for a file of `write_depth` and "auto" for others.
+    tell
+        Told in one sentence how many pixels hold no reading, where there are such.
 
     Raises
     ------
@@ -90,8 +103,13 @@ def read_depth(path: PathLike, kind: DepthKind | None = None, unit: str | None =
         raise ValueError(f"{path} cannot be used as depth: that is real numbers, got {values.dtype}.")
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"{path} cannot be used as depth: that is one number per pixel, got shape {values.shape}.")
+    unit = unit or noted.get("unit")
+    left_out = no_reading if no_reading is not None else "none" if noted.get("content") == "depth" else "auto"
+    measured, fills = leave_out(values, known, unit, left_out)
+    if not np.isfinite(measured).all():
+        tell(f"{path}: {missing_text(values, measured, fills)} and are left out.")
     upsampling = float(noted.get("upsampling", 1.0))
-    return DepthMap(values, known, unit or noted.get("unit"), noted.get("source") or Path(path).name, upsampling)
+    return DepthMap(measured, known, unit, noted.get("source") or Path(path).name, upsampling)
 
 
 def _description(path: Path) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import cast, get_args
 from magicgui.widgets import ComboBox, LineEdit
 from napari.components import ViewerModel
 from napari.layers import Image, Layer
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
 
 from napari_samdepth.core.depthmap import DepthKind
+from napari_samdepth.core.no_reading import NoReading
 from napari_samdepth.widgets.dock import Dock
 from napari_samdepth.widgets.models import ModelPicker, may_use
 from napari_samdepth.widgets.parts import Fold, Message, ProgressRow, button, enable, form
@@ -60,7 +61,8 @@ class DepthWidget(Dock):
         """Let the chosen layer serve as depth."""
         kind = cast(DepthKind, self.kind.value)
         unit = self.unit.value.strip() or None
-        self.attempt(lambda: self.session.use_depth(self.own.layer, kind, unit))
+        left_out = cast(NoReading, self.no_reading.currentText())  # the session reads what was typed
+        self.attempt(lambda: self.session.use_depth(self.own.layer, kind, unit, left_out))
 
     def refresh(self) -> None:
         """Show the session's state."""
@@ -86,11 +88,19 @@ class DepthWidget(Dock):
         self.kind = ComboBox(choices=[(text, kind) for kind, text in KINDS.items()], tooltip="What its values mean.")
         assert set(KINDS) == set(get_args(DepthKind))
         self.unit = LineEdit(tooltip="Unit of its values, for instance m or nm; empty if relative.")
+        self.no_reading = QComboBox()
+        self.no_reading.addItems(["auto", "none", "0", "-9999"])
+        self.no_reading.setEditable(True)
+        self.no_reading.setToolTip(
+            "The value that stands where nothing was measured; type another if need be. “auto” finds it, “none” takes "
+            "every number for depth."
+        )
         self.use_button = button("Use this layer", "Read labels out against this layer.", self.use_own)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(0, 0, 0, 0)
-        column.addLayout(form([("Layer", self.own), ("as", self.kind.native), ("unit", self.unit.native)]))
+        rows = [("Layer", self.own), ("as", self.kind.native), ("unit", self.unit.native)]
+        column.addLayout(form([*rows, ("no reading", self.no_reading)]))
         column.addWidget(self.use_button)
         self.fold = Fold(
             "Use a layer of your own", "A sensor, an AFM height map or a focus index can serve as depth instead."
