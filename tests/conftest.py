@@ -66,9 +66,11 @@ def viewer_model() -> Iterator[ViewerModel]:
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test an embedding cache of its own, or it would find what another one encoded."""
-    monkeypatch.setenv("NAPARI_SAMDEPTH_CACHE", str(Path(_SETTINGS.name) / f"cache-{next(_COUNT)}"))
+def _own_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test an embedding cache and journals of its own, or it would find what another one left."""
+    number = next(_COUNT)
+    for what in ("CACHE", "STATE"):
+        monkeypatch.setenv(f"NAPARI_SAMDEPTH_{what}", str(Path(_SETTINGS.name) / f"{what.lower()}-{number}"))
 
 
 @pytest.fixture(autouse=True)

@@ -54,4 +54,4 @@ def test_commands_are_understood(line):
 
 def test_every_command_has_an_example():
     shown = {shlex.split(line)[1] for line in commands()}
-    assert shown == {"demo", "segment", "everything", "words", "depth", "readout", "models", "cache"}
+    assert shown == {"demo", "segment", "everything", "words", "depth", "readout", "models", "cache", "recover"}

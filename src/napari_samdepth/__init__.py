@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from napari_samdepth.models.protocols import DepthEstimator, Segmenter, TextDetector
     from napari_samdepth.models.text.grounding_dino import find_text
     from napari_samdepth.session.session import AnnotationSession, session_of
+    from napari_samdepth.storage.journal import recoverable
 
     __version__: str
 
@@ -48,6 +49,7 @@ _HOMES = {
     "load_depth_estimator": "models.loading",
     "load_segmenter": "models.loading",
     "load_text_detector": "models.loading",
+    "recoverable": "storage.journal",
     "segment_everything": "models.auto_masks.everything",
     "session_of": "session.session",
 }
@@ -74,6 +76,7 @@ __all__ = [
     "load_depth_estimator",
     "load_segmenter",
     "load_text_detector",
+    "recoverable",
     "segment_everything",
     "session_of",
 ]

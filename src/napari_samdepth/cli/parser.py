@@ -10,6 +10,7 @@ from napari_samdepth.cli.demo import add_demo
 from napari_samdepth.cli.depth import add_depth, add_readout
 from napari_samdepth.cli.models import add_models
 from napari_samdepth.cli.options import Parser
+from napari_samdepth.cli.recover import add_recover
 from napari_samdepth.cli.segment import add_everything, add_segment, add_words
 
 
@@ -21,7 +22,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--traceback", action="store_true", help="show where an error came from, for those who want to mend it"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for add in (add_demo, add_segment, add_everything, add_words, add_depth, add_readout, add_models, add_cache):
+    for add in (
+        add_demo, add_segment, add_everything, add_words, add_depth, add_readout, add_models, add_recover, add_cache,
+    ):  # fmt: skip
         add(commands)
     return parser
 

@@ -7,30 +7,19 @@ or version of this package finds nothing.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_samdepth.core.embedding import Embedding
+from napari_samdepth.storage.folders import CACHE_VARIABLE, cache_folder
 from napari_samdepth.storage.record_store import RecordStore, Usage
 from napari_samdepth.storage.records import Buffer, DamagedError, packed, unpacked
 from napari_samdepth.storage.settings import load_settings
 
-FOLDER_VARIABLE = "NAPARI_SAMDEPTH_CACHE"
 FORMAT = 1
 """Part of every key: raise it when the same key would stand for other numbers."""
-
-
-def cache_folder() -> Path:
-    """Return the folder of caches: NAPARI_SAMDEPTH_CACHE, else one in the user's cache."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    from platformdirs import user_cache_path
-
-    return Path(user_cache_path("napari-samdepth", appauthor=False))
 
 
 def embedding_key(pixels: str, model: str, device: str) -> str:
@@ -71,7 +60,7 @@ class EmbeddingCache:
             lambda: folder or cache_folder() / "embeddings",
             lambda: load_settings().embedding_cache_bytes if limit is None else limit,
             ".embedding",
-            f"make room there, or set {FOLDER_VARIABLE} to another folder",
+            f"make room there, or set {CACHE_VARIABLE} to another folder",
         )
 
     def load(self, key: str, rgb: NDArray[np.uint8]) -> Embedding | None:

@@ -27,8 +27,6 @@ RETRY_SECONDS = 300.0
 """How long nothing is written after the disk refused."""
 WAITING = 8
 """Most entries that wait to be written; beyond them the oldest are left out."""
-LEFT_SECONDS = 3600.0
-"""Age of a file half written after which its process is taken for dead."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +203,7 @@ class RecordStore:
         return (item for item in _files(self.folder) if item[0].suffix == self._suffix and item[0].name[0] != ".")
 
     def _evict(self, limit: int) -> None:
-        """Remove the least recently used entries until the rest fits, and what dead processes left half written."""
+        """Remove the least recently used entries until the rest fits."""
         entries = sorted(self._entries(), key=lambda entry: entry[2])
         total = sum(size for _, size, _ in entries)
         for path, size, _ in entries:
@@ -213,9 +211,6 @@ class RecordStore:
                 break
             _remove(path)
             total -= size
-        for path, _, written in _files(self.folder):
-            if path.name.startswith(".") and ".part" in path.name and time.time() - written >= LEFT_SECONDS:
-                _remove(path)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, int, float]]:

@@ -24,7 +24,7 @@ MARKER = b"\x89SDR\r\n\x1a\x01"
 """The bytes before every record; the last one is the format's version."""
 HEAD = struct.Struct("<8sQ16s")
 _TEXT = struct.Struct("<I")
-_ALIGNED = 64
+_ALIGNED = 16
 _NUMBERS = "biuf"
 _WORTH_COMPRESSING = 512
 
