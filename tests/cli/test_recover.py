@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -13,9 +14,17 @@ from tifffile import imread
 import napari_samdepth
 from napari_samdepth.cli import main
 from napari_samdepth.core.candidates import Patch
-from napari_samdepth.core.journal import JournalEdit, JournalHeader, LayerReference, PlaneChange, PlanePosition
+from napari_samdepth.core.journal import (
+    JournalEdit,
+    JournalHeader,
+    LabelPrompts,
+    LayerReference,
+    PlaneChange,
+    PlanePosition,
+)
 from napari_samdepth.core.labelling import write_mask
 from napari_samdepth.storage.journal import Journal
+from napari_samdepth.storage.prompts import PromptStore, labels_digest
 
 
 @pytest.fixture(autouse=True)
@@ -24,11 +33,20 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def wait_for_threads() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("Prompts"):
+            thread.join()
+
+
 def crash(name: str = "coins", path: str = "", count: int = 3, shape: tuple[int, ...] = (20, 30)) -> np.ndarray:
     """Leave a journal as a process that died would, and return its labels."""
     labels = np.zeros(shape, np.uint16)
     header = JournalHeader(
-        LayerReference(name, path, shape, "uint8"), LayerReference("SAM masks", "", shape, "uint16"), time.time(), "0"
+        LayerReference(name, path, shape, "uint8", "digest"),
+        LayerReference("SAM masks", "", shape, "uint16"),
+        time.time(),
+        "0",
     )
     journal = Journal(header)
     for number in range(1, count + 1):
@@ -37,7 +55,8 @@ def crash(name: str = "coins", path: str = "", count: int = 3, shape: tuple[int,
         assert change is not None
         change.apply(plane.take(labels))
         said = {99 + number: {"name": f"größe {number}", "class": "coin"}} if number > 1 else {}
-        journal.edit(JournalEdit(journal.next_number(), (PlaneChange(plane, change),), (99 + number,), (), said))
+        prompts = (LabelPrompts(99 + number, np.ones((1, 2)), np.ones(1, np.int64)),)
+        journal.edit(JournalEdit(journal.next_number(), (PlaneChange(plane, change),), (99 + number,), prompts, said))
     journal.close()
     return labels
 
@@ -52,6 +71,8 @@ def test_labels_are_written_and_stay_recoverable_until_they_are_discarded(
     (path,) = (here / "out").glob("*.tif")
     assert path.name.startswith("coins-SAM-masks-")
     np.testing.assert_array_equal(imread(path), labels)
+    wait_for_threads()
+    assert list(PromptStore().load("digest", labels_digest(imread(path)))) == [100, 101, 102]
     table = pd.read_csv(path.with_suffix(".csv"), index_col="label")
     assert table.loc[102].to_dict() == {"name": "größe 3", "class": "coin"}
     out = capsys.readouterr().out

@@ -64,6 +64,7 @@ def _said(item: Recoverable) -> str:
 def _write(item: Recoverable, folder: Path) -> Path:
     """Write the labels, and what is said of them, into new files; return that of the labels."""
     from napari_samdepth.storage.export import write_labels
+    from napari_samdepth.storage.prompts import PromptStore, labels_digest
 
     work = item.work()
     stem = re.sub(r"[^\w.-]+", "-", f"{item.name}-{item.labels_name}-{item.time:%Y%m%d-%H%M%S}").strip("-.")
@@ -73,6 +74,9 @@ def _write(item: Recoverable, folder: Path) -> Path:
         count += 1
         path = folder / f"{stem}-{count}.tif"
     write_labels(path, work.labels, overwrite=False)
+    if work.header.image.digest and work.prompts:
+        # the file, opened beside the image, takes its prompts up again
+        PromptStore().keep(work.header.image.digest, labels_digest(work.labels), list(work.prompts.values()))
     if work.features:
         _write_features(path.with_suffix(".csv"), work)
     return path
