@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
@@ -27,12 +27,13 @@ Tell = Callable[[str], None]
 Wanted = Literal["picture", "numbers"]
 
 # of Pillow's formats those that hold pixels; some of the others start programs, as EPS does
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "TIFF", "TGA")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF", "TIFF", "TGA")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _TURNS = {2: (True, 2), 3: (False, 2), 4: (True, 0), 5: (True, 3), 6: (False, 3), 7: (True, 1), 8: (False, 1)}
 """EXIF orientation -> whether rows are mirrored first, and quarter turns against the clock after that."""
 _ORIENTATION_TAG = 274
+_LOSSY = ("JPEG", "OJPEG", "JPEG_LOSSY")
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,15 @@ class _Read:
         (H, W), or (H, W, channels) where they are colours, or whatever shape a .npy has that is neither.
     colours
         Whether `values` holds colours: RGB, or RGB and alpha.
+    indices
+        Whether `values` are indices of a palette.
     lossy
         Whether the format changes the numbers that are saved in it.
     """
 
     values: NDArray[Any]
     colours: bool = False
+    indices: bool = False
     lossy: bool = False
 
 
@@ -108,7 +112,7 @@ def read_values(path: PathLike, page: int | None = None, tell: Tell | None = Non
     Files with colours or a palette are refused.
     """
     read = _read(path, "numbers", page, tell or _say_nothing)
-    if read.colours:
+    if read.colours or read.indices:
         raise ValueError(
             f"{path} cannot be used as depth: it holds colours; give the file with the numbers themselves."
         )
@@ -151,7 +155,7 @@ def _read(path: PathLike, wanted: Wanted, page: int | None, tell: Tell) -> _Read
         except Exception as error:  # each library has its own for a broken file
             raise ValueError(_why_not(file, start, error)) from error
     values = np.ascontiguousarray(read.values, dtype=read.values.dtype.newbyteorder("="))
-    return _Read(values, read.colours, read.lossy)
+    return replace(read, values=values)
 
 
 class _Refused(ValueError):
@@ -161,7 +165,7 @@ class _Refused(ValueError):
 def _reader(start: bytes) -> Callable[[IO[bytes], Path, Wanted, int | None, Tell], _Read]:
     if start[:4] in _TIFF:
         return _read_tiff
-    return _read_numpy if start.startswith((b"\x93NUMPY", b"PK\x03\x04")) else _read_with_pillow
+    return _read_numpy if start.startswith((b"\x93NUMPY", b"PK")) else _read_with_pillow
 
 
 def _why_not(file: Path, start: bytes, error: Exception) -> str:
@@ -270,7 +274,8 @@ def _read_tiff(stream: IO[bytes], file: Path, wanted: Wanted, page: int | None, 
         values = values[..., channel] if channel is not None else values
         read = _tiff_numbers(values) if wanted == "numbers" else _tiff_picture(values, first, file, tell)
         turned = _upright(read.values, _orientation(first))
-        return _Read(turned, read.colours, lossy=_name(first.compression) in ("JPEG", "OJPEG", "JPEG_LOSSY"))
+        indices = wanted == "numbers" and _name(first.photometric) == "PALETTE"
+        return replace(read, values=turned, indices=indices, lossy=_name(first.compression) in _LOSSY)
 
 
 def _name(code: int) -> str:
@@ -369,13 +374,14 @@ def _by_pillow_instead(
         values = values.view(np.uint32)
     if _name(page.photometric) not in ("PALETTE", "YCBCR", "SEPARATED") and values.dtype != page.dtype:
         raise error
-    return _Read(values, read.colours, _name(page.compression) in ("JPEG", "OJPEG"))
+    return replace(read, values=values, lossy=_name(page.compression) in _LOSSY)
 
 
 def _read_with_pillow(stream: IO[bytes], file: Path, wanted: Wanted, page: int | None, tell: Tell) -> _Read:
     from PIL import Image, ImageOps
 
-    with Image.open(stream, formats=_FORMATS) as image:
+    Image.init()
+    with Image.open(stream, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
         # further pictures in a phone's JPEG are previews and maps of the first
         count = 1 if image.format in ("MPO", "JPEG") else getattr(image, "n_frames", 1)
         index = _chosen(file, count, page, "frames", tell)
@@ -387,7 +393,7 @@ def _read_with_pillow(stream: IO[bytes], file: Path, wanted: Wanted, page: int |
         read = _pillow_numbers(upright, deep) if wanted == "numbers" else _pillow_picture(upright)
         if wanted == "picture" and deep and read.values[..., :3].max(initial=0) < 16:
             raise _Refused(f"{file} is a colour PNG of 16 bits that is nearly black in 8; save it as a TIFF.")
-        return _Read(read.values, read.colours, lossy)
+        return replace(read, lossy=lossy)
 
 
 def _is_deep_colour(stream: IO[bytes]) -> bool:
@@ -403,7 +409,7 @@ def _pillow_numbers(image: Image.Image, deep: bool) -> _Read:
     if image.mode == "LA" and not deep and image.getextrema()[1] == (255, 255):
         image = image.getchannel("L")  # alpha that hides nothing
     values = np.asarray(image)
-    return _Read(values, colours=values.ndim > 2)
+    return _Read(values, colours=values.ndim > 2, indices=image.mode == "P")
 
 
 def _pillow_picture(image: Image.Image) -> _Read:
