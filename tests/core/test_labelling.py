@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from napari_samdepth.core.candidates import Patch
-from napari_samdepth.core.labelling import erase_label, next_label, replace_label, widened, write_labels, write_mask
+from napari_samdepth.core.labelling import (
+    as_numbers,
+    erase_label,
+    next_label,
+    replace_label,
+    widened,
+    write_labels,
+    write_mask,
+)
 
 
 @pytest.fixture
@@ -152,3 +160,55 @@ def test_next_label() -> None:
     assert next_label(np.zeros((3, 3), dtype=np.uint8)) == 1
     assert next_label(np.array([[0, 255]], dtype=np.uint8)) == 256
     assert next_label(np.zeros((0, 3), dtype=int)) == 1
+
+
+EDGES = [
+    (dtype, at)
+    for dtype in (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint64, np.int64)
+    for at in (np.iinfo(dtype).max - 1, np.iinfo(dtype).max)
+]
+
+
+@pytest.mark.parametrize(("dtype", "largest"), EDGES)
+def test_the_next_label_is_exact_at_the_edge_of_every_dtype(dtype: type, largest: int) -> None:
+    labels = np.zeros((4, 6), dtype=dtype)
+    labels[0, :2] = largest
+    if np.iinfo(dtype).min < 0:
+        labels[0, 5] = np.iinfo(dtype).min
+    number = next_label(labels)
+    assert number == largest + 1
+    if number > 2 ** (63 if np.iinfo(dtype).min < 0 else 64) - 1:
+        with pytest.raises(ValueError, match="between 0 and"):
+            widened(dtype, number)
+        return
+    wide = labels.astype(widened(dtype, number))
+    assert wide.dtype.kind == labels.dtype.kind
+    np.testing.assert_array_equal(wide, labels)
+    change = write_mask(wide, Patch(np.ones((2, 6), dtype=bool), (1, 0)), number)
+    assert change is not None
+    change.apply(wide)
+    assert np.count_nonzero(wide == number) == 12
+    assert int(wide[0, 0]) == largest
+    replaced = replace_label(wide, Patch(np.ones((1, 6), dtype=bool), (3, 0)), number)
+    assert replaced is not None
+    replaced.apply(wide)
+    assert np.flatnonzero(wide == number).tolist() == list(range(18, 24))
+    replaced.revert(wide)
+    change.revert(wide)
+    np.testing.assert_array_equal(wide, labels)
+
+
+@pytest.mark.parametrize("value", [2**32 - 1, 2**32, 2**53 + 1, 2**63 - 1])
+def test_wide_labels_stay_of_their_dtype(value: int) -> None:
+    assert widened(np.int64, value) == np.int64
+    assert widened(np.uint64, value) == np.uint64
+    assert widened(np.int32, value) == np.int64
+    assert widened(np.uint8, value) == (np.uint32 if value < 2**32 else np.uint64)
+
+
+def test_numbers_of_64_bits_are_never_negative() -> None:
+    assert as_numbers(np.array([3, 200], dtype=np.uint8)).dtype == np.int64
+    assert as_numbers(np.array([2**63 - 1], dtype=np.uint64)).dtype == np.int64
+    assert as_numbers(np.array([2**63], dtype=np.uint64)).tolist() == [2**63]
+    assert as_numbers(np.array([-5])).tolist() == [-5]
+    assert as_numbers(np.zeros(0, dtype=np.uint64)).dtype == np.int64

@@ -13,7 +13,7 @@ from skimage.transform import resize
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.measure.depth_range import depth_range
-from napari_samdepth.measure.readout import COLUMNS, depth_readout, for_features, mask_readout
+from napari_samdepth.measure.readout import COLUMNS, depth_readout, for_features, mask_readout, plain_name
 
 
 def blobs(seed: int, shape: tuple[int, int] = (90, 120), dtype: type = np.int32) -> np.ndarray:
@@ -183,6 +183,43 @@ def test_whole_numbers_far_from_zero_stay_whole() -> None:
     core = values[15:36, 15:36]
     table = depth_readout(labels, DepthMap(values, "height", "nm"))
     assert table.loc[1, "median"] == np.median(core)
+
+
+NUMBERS = {
+    np.uint8: [1, 255], np.int8: [-128, 127], np.uint16: [1, 65535], np.int16: [-7, 32767], np.uint32: [1, 2**32 - 1],
+    np.int32: [-1, 2**31 - 1], np.int64: [-(2**63), 2**63 - 1], np.uint64: [2**63 + 5, 2**64 - 1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+@pytest.mark.parametrize("stacked", [False, True])
+def test_label_numbers_of_every_dtype_are_exact(dtype: type, stacked: bool) -> None:
+    labels = np.zeros((30, 40), dtype=dtype)
+    labels[3:20, 3:20], labels[3:20, 20:36] = NUMBERS[dtype]
+    depth = DepthMap(np.where(np.arange(40) < 20, 5.0, 1.0) * np.ones((30, 1)), "height")
+    table = depth_readout(labels[None], [depth]) if stacked else depth_readout(labels, depth)
+    assert table.index.tolist() == NUMBERS[dtype]
+    assert table["area"].tolist() == [17 * 17, 17 * 16]
+    assert table["in_front_of"].tolist() == [str(NUMBERS[dtype][1]), ""]
+    assert for_features(table)["index"].tolist() == NUMBERS[dtype]
+
+
+def test_a_stack_whose_planes_need_other_dtypes_keeps_its_numbers() -> None:
+    labels = np.zeros((2, 10, 10), dtype=np.uint64)
+    labels[0, 2:8, 2:8], labels[1, 2:8, 2:8] = 2**53 + 1, 2**63 + 1
+    table = depth_readout(labels, [DepthMap(np.ones((10, 10)), "height")] * 2)
+    assert table.index.tolist() == [2**53 + 1, 2**63 + 1]
+    assert for_features(table, 1)["index"].tolist() == [2**53 + 1, 2**63 + 1]
+
+
+def test_columns_of_depth_have_their_unit_in_features() -> None:
+    labels = blobs(0)
+    table = depth_readout(labels, DepthMap(noise(0), "height", "nm"))
+    told = for_features(table)
+    assert {"median [nm]", "mean [nm]", "iqr [nm]", "mad [nm]", "p5 [nm]", "p95 [nm]"} <= set(told.columns)
+    assert "median" not in told.columns
+    assert {plain_name(name) for name in told.columns} == {"index", *COLUMNS}
+    assert "median" in for_features(depth_readout(labels, DepthMap(noise(0), "inverse"))).columns
 
 
 def test_nothing_to_measure_is_nan_and_counted() -> None:

@@ -152,3 +152,22 @@ def test_heights_far_from_zero_keep_their_detail(session: AnnotationSession, vie
     assert session.readout(labels)["median"].item() == 4e8 + 20
     session.use_depth(viewer_model.add_image(relief[::2, ::2], scale=(2, 2)), "height", "nm")
     assert session.readout(labels)["median"].item() == pytest.approx(4e8 + 20, abs=0.01, rel=0)
+
+
+@pytest.mark.parametrize(("unit", "other"), [("nm", "µm"), ("nm", None), (None, "m")])
+def test_features_say_the_unit_of_the_depth_in_use_and_no_other(
+    session: AnnotationSession, viewer_model: ViewerModel, unit: str | None, other: str | None
+) -> None:
+    labels = viewer_model.add_labels(np.pad(np.ones((21, 30), dtype=np.uint8), ((10, 9), (10, 20))))
+    labels.features = {"index": [1], "mine": ["kept"], "p5 %": [3]}
+    layer = viewer_model.add_image(SLOPE)
+    for now in (unit, other):
+        session.use_depth(layer, "height", now)
+        table = session.readout(labels)
+        assert table.attrs["unit"] == now
+        assert "median" in table.columns
+        titles = {str(name) for name in labels.features.columns}
+        assert (f"median [{now}]" if now else "median") in titles
+        assert len([name for name in titles if name.startswith("median")]) == 1
+        assert {"mine", "p5 %"} <= titles
+    assert labels.features["mine"].tolist() == ["kept"]

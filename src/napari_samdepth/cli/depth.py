@@ -60,6 +60,7 @@ def _readout(options: argparse.Namespace) -> int:
     from napari_samdepth.measure.readout import depth_readout
     from napari_samdepth.storage.export import read_depth, write_table
     from napari_samdepth.storage.images import read_labels
+    from napari_samdepth.storage.tables import to_csv
 
     labels = read_labels(options.labels, tell=tell)
     depth = read_depth(options.depth, options.kind, options.unit, options.no_reading, tell)
@@ -70,7 +71,7 @@ def _readout(options: argparse.Namespace) -> int:
         )
     table = depth_readout(labels, depth)
     if options.out is None:
-        print(table.to_csv(float_format="%.7g"), end="")
+        print(to_csv(table), end="")
     else:
         write_table(options.out, table, overwrite=options.overwrite)
         say(options, f"{options.out}: {len(table)} labels")

@@ -167,15 +167,24 @@ def widened(dtype: DTypeLike, value: int) -> np.dtype[Any]:
     Raises
     ------
     ValueError
-        If `value` is negative or needs more than 64 bits, or `dtype` is not an integer or bool dtype.
+        If `value` is negative, needs more than 64 bits (63 where `dtype` holds negative labels as well), or `dtype` is
+        not an integer or bool dtype.
     """
     old = np.dtype(dtype)
     if old.kind not in "biu":
         raise ValueError(f"Labels must be integers, got dtype {old}.")
-    if not 0 <= value < 2**63:
-        raise ValueError(f"A label must be between 0 and {2**63 - 1}, got {value}.")
-    wide = np.promote_types(old, np.min_scalar_type(value))
-    return np.promote_types(wide, np.uint8)
+    least = np.iinfo(old).min if old.kind == "i" else 0
+    # numpy's own promotion of signed and unsigned 64 bits is float64, which cannot tell large labels apart
+    for new in (old, *map(np.dtype, ("i1", "i2", "i4", "i8") if least else ("u1", "u2", "u4", "u8"))):
+        if new.kind != "b" and new.itemsize >= old.itemsize and 0 <= value <= np.iinfo(new).max:
+            return new
+    raise ValueError(f"A label must be between 0 and {2 ** (63 if least else 64) - 1} in {old}, got {value}.")
+
+
+def as_numbers(labels: IntArray) -> IntArray:
+    """Return labels as int64, or as uint64 where one needs all 64 bits."""
+    wide = labels.dtype.kind == "u" and int(labels.max(initial=0)) > np.iinfo(np.int64).max
+    return labels.astype(np.uint64 if wide else np.int64, copy=False)
 
 
 def _check(labels: IntArray, label: int) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.depthmap import DepthMap
+from napari_samdepth.core.labelling import as_numbers
 from napari_samdepth.core.parallel import LARGE_PX, in_threads
 from napari_samdepth.measure.depth_range import depth_range, single
 from napari_samdepth.measure.distances import MAX_REACH, squared_distances
@@ -53,6 +54,9 @@ COLUMNS: dict[str, str] = {
 }
 """Column name -> what it holds. A stack's table has `slice` before them: the number of the plane."""
 
+DEPTH_COLUMNS = ("median", "mean", "iqr", "mad", "p5", "p95")
+"""The columns that hold depth in the map's own numbers, hence in its unit."""
+
 CORE_PX = 5.0
 """A mask's core lies more than this many samples of the depth inside its edge, or more than half its inradius if that
 is less."""
@@ -84,9 +88,10 @@ def depth_readout(
 
     Returns
     -------
-    A table with index "label" and the columns of `COLUMNS`. For a stack it has one row per plane and label, the
-    number of the plane in the column `slice`, and label numbers that repeat; `for_features` gives what a napari
-    layer can carry. A label without depth in its core has NaN there, and `rank` is then a float column.
+    A table with index "label" and the columns of `COLUMNS`; ``attrs["unit"]`` is the unit of those that hold depth. For
+    a stack it has one row per plane and label, the number of the plane in the column `slice`, and label numbers that
+    repeat; `for_features` gives what a napari layer can carry. A label without depth in its core has NaN there, and
+    `rank` is then a float column.
 
     Raises
     ------
@@ -103,18 +108,32 @@ def depth_readout(
     if array.ndim == 2:
         if not isinstance(depth, DepthMap):
             raise ValueError("Labels of shape (H, W) need one DepthMap, got a sequence.")
-        return _with_features(_plane_readout(array, maps[0]), features)
+        return _finished(_plane_readout(array, maps[0]), features, maps)
     if len(maps) != len(array):
         raise ValueError(f"A stack of {len(array)} planes needs one DepthMap per plane, got {len(maps)}.")
     tables = [_plane_readout(plane, one) for plane, one in zip(array, maps, strict=True)]
+    dtype = as_numbers(array).dtype  # of one plane's labels it may be another, and pandas joins the two as floats
     for number, table in enumerate(tables):
+        table.index = table.index.astype(dtype)
         table.insert(0, "slice", number)
     filled = [table for table in tables if len(table)] or tables[:1]
-    return _with_features(pd.concat(filled), features)
+    return _finished(pd.concat(filled), features, maps)
+
+
+def with_units(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a readout whose columns of depth have its unit (``attrs["unit"]``) in their names: "median [nm]"."""
+    unit = table.attrs.get("unit")
+    return table.rename(columns={name: f"{name} [{unit}]" for name in DEPTH_COLUMNS}) if unit else table
+
+
+def plain_name(column: object) -> object:
+    """Return the name of a column without the unit that `with_units` put there."""
+    name = str(column).split(" [")[0]
+    return name if name in DEPTH_COLUMNS and str(column).endswith("]") else column
 
 
 def for_features(table: pd.DataFrame, plane: int | None = None) -> pd.DataFrame:
-    """Return a readout as a napari Labels layer's `features`: a column `index`, each label once.
+    """Return a readout as a napari Labels layer's `features`: a column `index`, each label once, units as `with_units`.
 
     Parameters
     ----------
@@ -129,7 +148,7 @@ def for_features(table: pd.DataFrame, plane: int | None = None) -> pd.DataFrame:
         order = np.lexsort((-table["area"].to_numpy(), ~here, table.index.to_numpy()))
         table = table.iloc[order]
         table = table[~table.index.duplicated()]
-    return table.reset_index(names="index")
+    return with_units(table).reset_index(names="index")
 
 
 def mask_readout(patch: Patch, depth: DepthMap) -> dict[str, float]:
@@ -272,6 +291,13 @@ def _in_front_of(regions: Regions, depth: DepthMap) -> NDArray[Any]:
             behind.setdefault(front, []).append(back)
     texts = [", ".join(map(str, sorted(behind.get(number, ())))) for number in regions.numbers.tolist()]
     return np.array(texts, dtype=object)
+
+
+def _finished(table: pd.DataFrame, features: pd.DataFrame | None, maps: Sequence[DepthMap]) -> pd.DataFrame:
+    units = {depth.unit for depth in maps}
+    table = _with_features(table, features)
+    table.attrs["unit"] = units.pop() if len(units) == 1 else None
+    return table
 
 
 def _with_features(table: pd.DataFrame, features: pd.DataFrame | None) -> pd.DataFrame:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_samdepth.core.labelling import as_numbers
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -19,14 +21,14 @@ class Regions:
     Attributes
     ----------
     numbers
-        (n + 1,) int64, the label at each index; 0 for the background at index 0.
+        (n + 1,) int64, or uint64 where labels need it, the label at each index; 0 for the background at index 0.
     index
         (H, W) int32, the index of each pixel's label.
     run_start, run_length, run_index
         (runs,) flat position, length and label index of each run of equal pixels in a row.
     """
 
-    numbers: Ints
+    numbers: NDArray[np.integer[Any]]
     index: NDArray[np.int32]
     run_start: Ints
     run_length: Ints
@@ -43,7 +45,8 @@ class Regions:
         length = np.diff(start, append=flat.size)
         of_run = flat[start]
         found = np.unique(of_run)
-        numbers = np.concatenate([[0], found[found != 0].astype(np.int64)])
+        some = as_numbers(found[found != 0])
+        numbers = np.concatenate([np.zeros(1, dtype=some.dtype), some])
         order = np.searchsorted(found, of_run)
         place = np.cumsum(found != 0) * (found != 0)
         run_index = place[order].astype(np.int32)

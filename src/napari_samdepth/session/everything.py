@@ -141,7 +141,7 @@ class Everything:
         scores, new = kept.scores[kept.by_area], numbers > 0
         told = {
             "index": numbers[new],
-            "parent": np.concatenate([[0], numbers])[kept.parents()][new],
+            "parent": np.concatenate([np.zeros(1, numbers.dtype), numbers])[kept.parents()][new],
             "predicted_iou": scores[new, 0],
             "stability_score": scores[new, 1],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from napari.components import Dims
@@ -44,7 +45,7 @@ def at_full_size(labels: NDArray[np.int32], encoded: Encoded, dims: Dims) -> NDA
     return np.asarray(moved, dtype=np.int32)
 
 
-def added(numbers: NDArray[np.int_]) -> str:
+def added(numbers: NDArray[np.integer[Any]]) -> str:
     """Return a sentence on how many masks were added, of the label that each got (0: none)."""
     count, left = int((numbers > 0).sum()), int((numbers == 0).sum())
     text = "1 mask was added as a label" if count == 1 else f"{count} masks were added as labels"

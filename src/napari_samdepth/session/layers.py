@@ -18,6 +18,7 @@ from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.labelling import LabelPatch, widened
 from napari_samdepth.core.plane import Limits, Plane, to_rgb
+from napari_samdepth.measure.readout import plain_name
 from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane
 
 MAX_SIDE = 4096
@@ -237,12 +238,22 @@ def write_features(labels: Labels, table: pd.DataFrame) -> None:
 
     Columns that the user has in `features` already and that the table does not bring stay, for all labels.
     """
-    old = known_features(labels)
-    others = [name for name in old.columns if name not in table.columns]
+    old, table = _alike(known_features(labels), table)
+    brought = {plain_name(name) for name in table.columns}
+    others = [name for name in old.columns if plain_name(name) not in brought]
     if others:
         told = old[["index", *others]].dropna(subset=others, how="all")
         table = table.merge(told, on="index", how="outer")
     labels.features = table
+
+
+def _alike(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return two tables whose label numbers are of one dtype: pandas joins int64 and uint64 as rounded floats."""
+    dtypes = {table["index"].dtype for table in (first, second)}
+    if len(dtypes) == 1 or np.dtype(np.uint64) not in dtypes:
+        return first, second
+    common = np.uint64 if all((table["index"] >= 0).all() for table in (first, second)) else object
+    return first.astype({"index": common}), second.astype({"index": common})
 
 
 def known_features(labels: Labels) -> pd.DataFrame:
@@ -255,7 +266,7 @@ def known_features(labels: Labels) -> pd.DataFrame:
 
 def add_features(labels: Labels, table: pd.DataFrame) -> None:
     """Note in the features what is known of new labels (`index` and other columns); what is there of others stays."""
-    old = known_features(labels)
+    old, table = _alike(known_features(labels), table)
     if len(old):
         table = pd.concat([old[~old["index"].isin(table["index"])], table], ignore_index=True)
     write_features(labels, table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.errors import LayerError
-from napari_samdepth.core.labelling import next_label, replace_label, widened, write_labels, write_mask
+from napari_samdepth.core.labelling import as_numbers, next_label, replace_label, widened, write_labels, write_mask
 from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane
 from napari_samdepth.session.history import Commit
 from napari_samdepth.session.layers import (
@@ -106,7 +107,7 @@ class MaskLayer:
 
     def write_many(
         self, found: NDArray[np.int32], count: int, image: Image, commit: Callable[[Commit], None]
-    ) -> NDArray[np.int_] | None:
+    ) -> NDArray[np.integer[Any]] | None:
         """Write labels 1 to `count` (H, W) of the image's full-resolution plane beside those that are there, at once.
 
         Returns the number that each got (count,), 0 for those of which nearly all belongs to labels that are there;
@@ -124,8 +125,10 @@ class MaskLayer:
         new = (free > 0) & (free >= LEAST_FREE * np.bincount(found.ravel(), minlength=count + 1)[1:])
         last = self._state.next_label - 1 + int(new.sum())
         self._widen(layer, last)
-        numbers = np.where(new, self._state.next_label - 1 + np.cumsum(new), 0)
-        numbered = np.concatenate([[0], numbers]).astype(layer.data.dtype)[found]
+        given = np.zeros(count, dtype=np.uint64)  # a label may need all 64 bits
+        given[new] = np.arange(int(new.sum()), dtype=np.uint64) + np.uint64(self._state.next_label)
+        numbers = as_numbers(given)
+        numbered = np.concatenate([np.zeros(1, numbers.dtype), numbers]).astype(layer.data.dtype)[found]
         change = write_labels(plane_view(layer, shown), numbered)
         if change is None:
             return None

@@ -15,6 +15,7 @@ from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.core.no_reading import NoReading, leave_out, missing_text
 from napari_samdepth.storage.atomic import atomic_path
 from napari_samdepth.storage.images import is_tiff, read_values
+from napari_samdepth.storage.tables import to_csv
 
 PathLike = str | os.PathLike[str]
 
@@ -56,12 +57,13 @@ def write_depth(path: PathLike, depth: DepthMap, *, overwrite: bool = True) -> P
 
 
 def write_table(path: PathLike, table: pd.DataFrame, *, overwrite: bool = True) -> Path:
-    """Write a readout as CSV, the label first; numbers keep seven digits.
+    """Write a readout as CSV, see `tables.to_csv`; in UTF-8, with the mark by which Excel knows it where need be.
 
     `overwrite` and OSError as in `write_labels`.
     """
+    text = to_csv(table)
     with atomic_path(path, overwrite=overwrite) as beside:
-        table.to_csv(beside, index=table.index.name is not None, float_format="%.7g", encoding="utf-8")
+        beside.write_bytes(text.encode("utf-8" if text.isascii() else "utf-8-sig"))
     return Path(path)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
 
-from napari_samdepth.measure.readout import COLUMNS
+from napari_samdepth.measure.readout import COLUMNS, DEPTH_COLUMNS
 from napari_samdepth.widgets.parts import plain_number
 
 FIRST = ("slice", "name", "nearness", "spread", "in_front_of", "area", "rank")
@@ -106,7 +106,8 @@ class TableModel(QAbstractTableModel):
             return None
         name = self._name(section)
         if role == Qt.ItemDataRole.DisplayRole:
-            return TITLES.get(name, name.replace("_", " "))
+            unit = self.table.attrs.get("unit") if name in DEPTH_COLUMNS else None
+            return TITLES.get(name, name.replace("_", " ")) + (f" [{unit}]" if unit else "")
         return TOLD.get(name) if role == Qt.ItemDataRole.ToolTipRole else None
 
     def _name(self, column: int) -> str:
