@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from training.depth import cache
 
 Array = np.ndarray[Any, Any]
-SIZES = ((192, 256), (192, 256), (224, 288), (256, 192), (224, 224), (256, 320))
+SIZES = ((192, 256), (192, 256), (224, 288), (256, 192), (224, 224), (256, 320), (320, 416))
+CROP = 52_000
+"""Pixels of a usual crop: larger ones come in smaller batches."""
 
 
 class Pool:
@@ -39,7 +41,7 @@ class Pool:
         return self.views[self.paths[int(rng.integers(len(self.paths)))]]
 
 
-def _window(rng: np.random.Generator, view: tuple[int, int], size: tuple[int, int]) -> Tensor:
+def window(rng: np.random.Generator, view: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Affine map (2, 3) from the crop's -1..1 square to the view's: a turned, perhaps mirrored window inside it."""
     (height, width), (rows, cols) = view, size
     angle = rng.normal(0, 0.08) if rng.random() < 0.4 else 0.0
@@ -77,13 +79,17 @@ def _recolour(rng: np.random.Generator, x: Tensor) -> Tensor:
 
 
 def batch(rng: np.random.Generator, pools: list[Pool], shares: list[float], count: int) -> tuple[Tensor, Tensor]:
-    """`count` crops: pictures (B, 3, H, W) in 0..1 and inverse depth (B, H / 2, W / 2), as the network gives it."""
+    """About `count` crops, fewer of the larger sizes.
+
+    Pictures (B, 3, H, W) in 0..1 and inverse depth (B, H / 2, W / 2), as the network gives it.
+    """
     size = SIZES[int(rng.integers(len(SIZES)))]
+    count = max(1, round(count * min(1.0, CROP / (size[0] * size[1]))))
     rgb: list[Tensor] = []
     inverse: list[Tensor] = []
     while len(rgb) < count:
         picture, depth = pools[int(rng.choice(len(pools), p=shares))].draw(rng)
-        theta = _window(rng, depth.shape, size)[None]
+        theta = window(rng, depth.shape, size)[None]
         x = torch.from_numpy(picture.astype(np.float32).transpose(2, 0, 1) / 255)[None]
         y = torch.from_numpy(depth.astype(np.float32))[None, None]
         fine = F.affine_grid(theta, [1, 3, *size], align_corners=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from training.depth import scenes, textures
+from training.depth import mesh_scenes, meshes, scenes, stamps, textures
 
 Array = np.ndarray[Any, Any]
 HELD_OUT = range(160)  # seeds; training seeds start at FIRST
@@ -35,8 +35,8 @@ def load(path: Path) -> tuple[Array, Array, str]:
         return z["rgb"], z["inverse"].astype(np.float32), str(z["kind"])
 
 
-def render_scenes(folder: Path, seeds: range, samples: int = 2) -> int:
-    """Render the scenes of `seeds` that `folder` does not hold yet; returns how many were made."""
+def render_scenes(folder: Path, seeds: range, samples: int = 2, pictures: list[Array] | None = None) -> int:
+    """Render the scenes of `seeds` that `folder` lacks, with textures cut from `pictures`; returns how many."""
     folder.mkdir(parents=True, exist_ok=True)
     made, group = 0, None
     for seed in seeds:
@@ -45,7 +45,41 @@ def render_scenes(folder: Path, seeds: range, samples: int = 2) -> int:
             continue
         if group != seed // ATLAS_EVERY:
             group = seed // ATLAS_EVERY
-            atlas, index = textures.atlas(np.random.default_rng((7, group)))
+            atlas, index = textures.atlas(np.random.default_rng((7, group)), pictures=pictures)
         save(path, *scenes.render(seed, atlas, index, samples=samples))
         made += 1
+    return made
+
+
+def stock(
+    library: meshes.Library, cutouts: list[Path], group: int, held_out: bool, pictures: list[Array] | None = None
+) -> mesh_scenes.Stock:
+    """What mesh scenes of a group of seeds are built of; held-out scenes know neither its models nor its cut-outs."""
+    drawn, kinds = textures.atlas(np.random.default_rng((7, group)), pictures=pictures)
+    own = [path for k, path in enumerate(cutouts) if (k % meshes.HELD_OUT_EVERY == 0) == held_out]
+    return mesh_scenes.Stock(library, library.split(held_out), drawn.astype(np.float32), kinds, *stamps.load(own))
+
+
+def render_mesh_scenes(
+    folder: Path,
+    seeds: range,
+    library: Path,
+    cutouts: list[Path],
+    held_out: bool = False,
+    pictures: list[Array] | None = None,
+    size: float = 1.0,
+) -> int:
+    """Render the mesh scenes of `seeds` that `folder` does not hold yet; returns how many were made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [seed for seed in seeds if not (folder / f"{seed:06d}.npz").exists()]
+    made, group, packed = 0, None, meshes.load(library) if missing else None
+    for seed in missing:
+        assert packed is not None
+        if group != seed // ATLAS_EVERY:
+            group = seed // ATLAS_EVERY
+            parts = stock(packed, cutouts, group, held_out, pictures)
+        view = mesh_scenes.make(seed, parts, size)
+        if view is not None:
+            save(folder / f"{seed:06d}.npz", *view)
+            made += 1
     return made

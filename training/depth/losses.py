@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def _standard(x: Tensor) -> Tensor:
@@ -25,16 +26,33 @@ def _gradients(difference: Tensor, levels: int = 4) -> Tensor:
     return total
 
 
-def depth_loss(predicted: Tensor, target: Tensor, edge: float = 0.5, ceiling: float = 4.0) -> Tensor:
+def _ranking(p: Tensor, t: Tensor, reach: int = 3, least: float = 0.15) -> Tensor:
+    """How far the two sides of true steps are from being ordered, per map of standardised (B, H, W).
+
+    Of pixels `reach` and twice `reach` apart whose true step exceeds `least`: relu(min(step, 1) - predicted step).
+    """
+    total = p.new_zeros(p.shape[0])
+    for gap in (reach, 2 * reach):
+        late, early = slice(gap, None), slice(None, -gap)
+        for far, near in (((..., late), (..., early)), ((slice(None), late), (slice(None), early))):
+            step = t[far] - t[near]
+            there = step.abs() > least
+            missing = F.relu(step.abs().clamp(max=1.0) - (p[far] - p[near]) * step.sign())
+            total = total + (missing * there).sum((1, 2)) / (there.sum((1, 2)) + 50)
+    return total / 4
+
+
+def depth_loss(predicted: Tensor, target: Tensor, edge: float = 1.0, rank: float = 1.0, ceiling: float = 4.0) -> Tensor:
     """Mean loss over a batch.
 
     `predicted`, `target` (B, H, W) inverse depth up to scale and shift.  Absolute differences of the standardised maps
-    plus `edge` times those of their gradients at four scales.  Standardised targets are cut at `ceiling`, since a thing
-    that touches the lens would otherwise outweigh the whole scene.
+    plus `edge` times those of their gradients at four scales plus `rank` times what the order at true steps lacks.
+    Standardised targets are cut at `ceiling`, since a thing that touches the lens would otherwise outweigh the whole
+    scene.
     """
     p, t = _standard(predicted), _standard(target).clamp(-ceiling, ceiling)
     difference = p - t
-    return (difference.abs().mean((1, 2)) + edge * _gradients(difference)).mean()
+    return (difference.abs().mean((1, 2)) + edge * _gradients(difference) + rank * _ranking(p, t)).mean()
 
 
 def blank(target: Tensor) -> Tensor:

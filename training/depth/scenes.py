@@ -26,7 +26,8 @@ def look_along(yaw: float, pitch: float, roll: float) -> Array:
     return np.stack([c * right + s * down, -s * right + c * down, forward])
 
 
-def _warm(rng: np.random.Generator) -> Array:
+def warm(rng: np.random.Generator) -> Array:
+    """A random colour (3,) of light, mostly warm."""
     return np.clip(np.array([1.0, 0.9, 0.78]) + rng.normal(0, 0.12, 3), 0.4, 1.3)
 
 
@@ -104,7 +105,7 @@ def _room(b: Builder) -> tuple[Array, Array, float, Array]:
         b.add(BOX, (rng.uniform(-1, 1), rng.uniform(-1, 1), 0.005), (rng.uniform(0.5, 1.5), 1.0, 0.005), **b.look(0.4))
     for _ in range(int(rng.integers(1, 4))):
         at = (rng.uniform(-0.4, 0.4) * w, rng.uniform(-0.4, 0.4) * d, rng.uniform(0.6, 0.97) * h)
-        b.lamp(at, rng.uniform(1.0, 6.0), _warm(rng), rng.uniform(0.05, 0.5))
+        b.lamp(at, rng.uniform(1.0, 6.0), warm(rng), rng.uniform(0.05, 0.5))
     for _ in range(60):
         eye = np.array(
             [rng.uniform(-0.46, 0.46) * w, rng.uniform(-0.46, 0.46) * d, rng.uniform(0.5, min(2.0, h - 0.2))]
@@ -152,7 +153,7 @@ def _street(b: Builder) -> tuple[Array, Array, float, Array]:
         )
     sun = np.array([rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(0.3, 1.2)])
     strength = rng.uniform(0.2, 1.6)
-    b.lamp(sun * 4000, strength * float(sun @ sun) * 1.6e7, _warm(rng), 40.0)
+    b.lamp(sun * 4000, strength * float(sun @ sun) * 1.6e7, warm(rng), 40.0)
     sky = np.stack([rng.uniform(0.5, 1.0, 3), np.array([0.35, 0.5, 0.85]) * rng.uniform(0.5, 1.3)])
     for _ in range(60):
         eye = np.array(
@@ -182,7 +183,7 @@ def _table(b: Builder) -> tuple[Array, Array, float, Array]:
         b.lamp(
             (rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(h + 0.7, 2.9)),
             rng.uniform(1, 4),
-            _warm(rng),
+            warm(rng),
             rng.uniform(0.03, 0.4),
         )
     for _ in range(60):
@@ -208,7 +209,7 @@ def _clutter(b: Builder) -> tuple[Array, Array, float, Array]:
         half = reach * rng.uniform(0.03, 0.22) * np.exp(rng.normal(0, 0.5, 3))
         b.add(int(rng.choice([BOX, BOX, ELLIPSOID, CYLINDER, CONE])), at, half, any_turn(rng), **b.look(0.35))
     for _ in range(int(rng.integers(1, 4))):
-        b.lamp(rng.uniform(-0.5, 0.5, 3) * far, rng.uniform(0.05, 0.25) * far**2, _warm(rng), 0.05 * far)
+        b.lamp(rng.uniform(-0.5, 0.5, 3) * far, rng.uniform(0.05, 0.25) * far**2, warm(rng), 0.05 * far)
     return (
         np.zeros(3),
         look_along(rng.normal(0, 0.1), rng.normal(0, 0.1), rng.uniform(-0.3, 0.3)),
@@ -217,7 +218,7 @@ def _clutter(b: Builder) -> tuple[Array, Array, float, Array]:
     )
 
 
-def _develop(rng: np.random.Generator, radiance: Array) -> Array:
+def develop(rng: np.random.Generator, radiance: Array) -> Array:
     """Linear radiance to an 8-bit picture: exposure, a shoulder, white balance, gamma."""
     level = np.percentile(radiance.mean(-1), rng.uniform(50, 80)) + 1e-4
     exposed = radiance * rng.uniform(0.3, 0.75) / level * (1 + rng.normal(0, 0.05, 3))
@@ -245,4 +246,4 @@ def render(
         low, high = np.percentile(inverse, (3, 97))
         if np.median(radiance) > 1e-4 and high > 1.3 * low and np.percentile(depth, 2) > 0.05:
             break
-    return _develop(rng, radiance), inverse, kind
+    return develop(rng, radiance), inverse, kind

@@ -17,17 +17,17 @@ from napari_samdepth.models.runtime.torch_model import TorchModel
 from napari_samdepth.models.weights.checkpoint import fingerprint, read_weights
 
 WEIGHTS = Path(__file__).with_name("depth.safetensors")
-LONG_SIDES = (384, 256)
-"""Longer sides of the network's inputs in pixels: the finer sees detail, the coarser the scene as a whole."""
-STRIDE = 32
-SHORTEST, LONGEST = 64, 768
+LONG_SIDES = (256, 640)
+"""Longer sides of the network's inputs in pixels: the coarser sees the scene as a whole, the finer its edges."""
+STRIDE = 16
+SHORTEST, LONGEST = 64, 1280
 """Bounds of either side of the input: a very wide or tall image is squeezed rather than reduced to a line."""
 
 
-def input_size(shape: tuple[int, int], long_side: int = LONG_SIDES[0]) -> tuple[int, int]:
-    """Return the (rows, cols) of the network's input for an image of `shape` (H, W): multiples of 32, aspect kept.
+def input_size(shape: tuple[int, int], long_side: int = LONG_SIDES[1]) -> tuple[int, int]:
+    """Return the (rows, cols) of the network's input for an image of `shape` (H, W): multiples of 16, aspect kept.
 
-    The longer side is about `long_side`; the shorter one is at least 64, and then the longer one may reach 768.
+    The longer side is about `long_side`; the shorter one is at least 64, and then the longer one may reach 1280.
     """
     scale = max(long_side / max(shape), SHORTEST / min(shape))
     rows, cols = (min(LONGEST, max(SHORTEST, STRIDE * round(n * scale / STRIDE))) for n in shape)
@@ -38,6 +38,7 @@ def _network(path: Path) -> Any:
     """The network with the weights of `path`, in float32, in eval mode."""
     from napari_samdepth.models.builtin.depth_net import DepthNet
 
+    torch = torch_module()
     net = DepthNet()
     try:
         net.load_state_dict({name: value.float() for name, value in read_weights(path).items()})
@@ -45,7 +46,7 @@ def _network(path: Path) -> Any:
         raise ModelError(
             f"{path} does not hold the built-in depth estimator's weights; install the package again."
         ) from error
-    return net.eval()
+    return net.eval().to(memory_format=torch.channels_last)  # 1.7 times as fast on a CPU
 
 
 class BuiltinDepth(TorchModel):
@@ -63,8 +64,9 @@ class BuiltinDepth(TorchModel):
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
         """Return relative inverse depth of `rgb`, uint8 (H, W, 3), as a DepthMap of (H, W) without a unit, 0 to 1.
 
-        The image and its mirror image are run at two sizes and averaged; the result is brought to (H, W) bilinearly,
-        which cannot overshoot. Raises ModelError for anything else than such an image, Cancelled if `report` does.
+        The image is run at two sizes and the answers are averaged once fitted to each other; the result is brought to
+        (H, W) bilinearly, which cannot overshoot. Raises ModelError for anything else than such an image, Cancelled if
+        `report` does.
         """
         image = checked_rgb(rgb)
         tell = report or silent
@@ -80,21 +82,21 @@ class BuiltinDepth(TorchModel):
         resize = torch.nn.functional.interpolate
         with torch.inference_mode():
             pixels = torch.tensor(image).permute(2, 0, 1)[None]
-            fine, coarse = (self._at(pixels, long_side) for long_side in LONG_SIDES)
-            both = _fused(fine, resize(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False))
+            answers = [self._at(pixels, long_side) for long_side in LONG_SIDES]
+            finest = answers[-1].shape[-2:]
+            both = fused([resize(a, size=finest, mode="bilinear", align_corners=False) for a in answers])
             full = resize(_unit_range(both), size=image.shape[:2], mode="bilinear", align_corners=False)
             values: NDArray[np.float32] = full[0, 0].float().cpu().numpy()
-        return values, (fine.shape[-2], fine.shape[-1])
+        return values, (finest[0], finest[1])
 
     def _at(self, pixels: Any, long_side: int) -> Any:
-        """The network's answer (1, 1, h, w) for uint8 (1, 3, H, W) brought to `long_side`, and for its mirror image."""
+        """The network's answer (1, 1, h, w) for uint8 (1, 3, H, W) brought to `long_side`."""
         torch = torch_module()
         size = input_size((pixels.shape[-2], pixels.shape[-1]), long_side)
         # reduced while still one byte a value: a large image never becomes float
         x = torch.nn.functional.interpolate(pixels, size=size, mode="bilinear", antialias=True, align_corners=False)
-        x = x.to(self.device).float() / 255
-        out = self._network(torch.cat([x, x.flip(-1)]))
-        return 0.5 * (out[None, :1] + out[None, 1:].flip(-1))
+        x = x.to(self.device).float().contiguous(memory_format=torch.channels_last) / 255
+        return self._network(x)[None]
 
 
 def _unit_range(values: Any) -> Any:
@@ -106,12 +108,18 @@ def _unit_range(values: Any) -> Any:
     return (values - low) / (high - low).clamp_min(1e-12)
 
 
-def _fused(fine: Any, coarse: Any) -> Any:
-    """The mean of two maps of one shape after `coarse` was fitted to `fine` by least squares in scale and shift.
+def fused(answers: list[Any]) -> Any:
+    """The mean of maps (1, 1, h, w) of one shape, each fitted to the first by least squares in scale and shift.
 
-    Inverse depth comes without a scale, so two answers can be averaged only after such a fit; where it would turn near
-    and far round, `fine` stays alone.
+    Inverse depth comes without a scale, so answers can be averaged only after such a fit; one that would have to be
+    turned near to far is left out.
     """
-    c, f = coarse - coarse.mean(), fine - fine.mean()
-    scale = float((c * f).sum() / (c * c).sum().clamp_min(1e-12))
-    return fine if scale <= 0 else 0.5 * (fine + scale * c + fine.mean())
+    first = answers[0]
+    centred = first - first.mean()
+    total, count = first, 1
+    for other in answers[1:]:
+        o = other - other.mean()
+        scale = float((o * centred).sum() / (o * o).sum().clamp_min(1e-12))
+        if scale > 0:
+            total, count = total + scale * o + first.mean(), count + 1
+    return total / count

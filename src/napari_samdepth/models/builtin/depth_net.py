@@ -1,95 +1,94 @@
-"""The network of the built-in depth estimator: an EfficientNet-Lite0 trunk and a light pyramid decoder.
+"""The network of the built-in depth estimator: TCMonoDepth's small network and a branch that sees the whole image.
 
-The trunk is that of Tan and Le (EfficientNet, 2019) in its Lite form: no squeeze-and-excitation, ReLU6; its batch norms
-are folded into the convolutions.  The decoder adds the trunk's maps from coarse to fine, in the manner of feature
-pyramids (Lin et al., 2017), and gives one value for every second pixel.
+Encoder and decoder are those of TCMonoDepth-small (Li et al., Enforcing Temporal Consistency in Video Depth Estimation,
+2021; MIT), whose units are ShuffleNet V2's (Ma et al., 2018), batch norms folded into the convolutions.  The context
+branch looks at strides 32 and 64, at the mean over the image and at the place in it; it starts as zero, so that an
+untrained network with the published weights is the published one.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+STAGES = ((24, 24, 4), (48, 48, 8), (96, 96, 4))
+"""Of each stage: channels of a half at its start and inside its units, and how many units it has."""
+DECODER = ((96, 48, 240, 96), (48, 24, 120, 48), (24, 12, 60, 24))
+"""Of each step up, coarse to fine: channels of the finer map, of it once reduced, of both together, of the result."""
+CONTEXT = 160
+"""Channels of the context branch."""
 
 
-class _Stage(NamedTuple):
-    expand: int
-    kernel: int
-    stride: int
-    inputs: int
-    outputs: int
+def _resized(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-BLOCKS = (
-    _Stage(1, 3, 1, 32, 16),
-    _Stage(6, 3, 2, 16, 24), _Stage(6, 3, 1, 24, 24),
-    _Stage(6, 5, 2, 24, 40), _Stage(6, 5, 1, 40, 40),
-    _Stage(6, 3, 2, 40, 80), _Stage(6, 3, 1, 80, 80), _Stage(6, 3, 1, 80, 80),
-    _Stage(6, 5, 1, 80, 112), _Stage(6, 5, 1, 112, 112), _Stage(6, 5, 1, 112, 112),
-    _Stage(6, 5, 2, 112, 192), _Stage(6, 5, 1, 192, 192), _Stage(6, 5, 1, 192, 192), _Stage(6, 5, 1, 192, 192),
-    _Stage(6, 3, 1, 192, 320),
-)  # fmt: skip
-TAPS = (0, 2, 4, 10, 15)
-"""The blocks whose outputs, at strides 2, 4, 8, 16 and 32, feed the decoder."""
+def _depthwise(channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, stride, 1, groups=channels)
 
 
-class Block(nn.Module):
-    """An inverted residual: 1 × 1 expansion, depthwise convolution, 1 × 1 projection, without batch norm."""
+class ShuffleUnit(nn.Module):
+    """A unit of ShuffleNet V2: half of the channels pass by, or are reduced along with the others at a stride of 2."""
 
-    def __init__(self, stage: _Stage) -> None:
+    def __init__(self, inputs: int, half: int, stride: int) -> None:
         super().__init__()
-        middle = stage.inputs * stage.expand
-        self.expand = nn.Conv2d(stage.inputs, middle, 1) if stage.expand > 1 else None
-        self.depthwise = nn.Conv2d(middle, middle, stage.kernel, stage.stride, stage.kernel // 2, groups=middle)
-        self.project = nn.Conv2d(middle, stage.outputs, 1)
-        self.residual = stage.stride == 1 and stage.inputs == stage.outputs
+        self.beside = (
+            nn.Sequential(_depthwise(inputs, 2), nn.Conv2d(inputs, half, 1), nn.ReLU()) if stride == 2 else None
+        )
+        self.main = nn.Sequential(
+            nn.Conv2d(inputs, half, 1), nn.ReLU(), _depthwise(half, stride), nn.Conv2d(half, half, 1), nn.ReLU()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, h, w) → (B, outputs, h / stride, w / stride)."""
-        middle = x if self.expand is None else F.relu6(self.expand(x))
-        y: Tensor = self.project(F.relu6(self.depthwise(middle)))
-        return x + y if self.residual else y
+        """(B, C, h, w) → (B, 2 half, h / stride, w / stride)."""
+        if self.beside is not None:
+            return torch.cat([self.beside(x), self.main(x)], 1)
+        return torch.cat([x[:, 0::2], self.main(x[:, 1::2])], 1)
 
 
-class Trunk(nn.Module):
-    """EfficientNet-Lite0 up to its last block."""
+class UpBlock(nn.Module):
+    """Brings a coarser map to a finer one's size and mixes the two by a separable convolution."""
 
-    def __init__(self) -> None:
+    def __init__(self, fine: int, reduced: int, both: int, outputs: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 32, 3, 2, 1)
-        self.blocks = nn.ModuleList(Block(stage) for stage in BLOCKS)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised RGB → five maps with 16, 24, 40, 112, 320 channels at strides 2, 4, 8, 16, 32."""
-        maps = []
-        x = F.relu6(self.stem(x))
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index in TAPS:
-                maps.append(x)
-        return maps
-
-
-class Refine(nn.Module):
-    """Two 3 × 3 convolutions round a residual; brings a coarser map up to a finer one's size and adds that one."""
-
-    def __init__(self, coarse: int, skip: int, width: int) -> None:
-        super().__init__()
-        self.skip = nn.Conv2d(skip, width, 1)
-        self.carry = nn.Conv2d(coarse, width, 1)
-        self.first = nn.Conv2d(width, width, 3, 1, 1)
-        self.second = nn.Conv2d(width, width, 3, 1, 1)
+        self.skip = nn.Conv2d(fine, reduced, 1)
+        self.depthwise = _depthwise(both)
+        self.pointwise = nn.Conv2d(both, outputs, 1)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """(B, coarse, h, w), (B, skip, H, W) → (B, width, H, W)."""
-        up = F.interpolate(self.carry(coarse), size=fine.shape[-2:], mode="bilinear", align_corners=False)
-        x = F.relu(up + self.skip(fine))
-        return F.relu(x + self.second(F.relu(self.first(x))))
+        """(B, both - reduced, h, w), (B, fine, H, W) → (B, outputs, H, W)."""
+        x = torch.cat([_resized(coarse, fine), F.relu(self.skip(fine))], 1)
+        out: Tensor = F.relu(self.pointwise(F.relu(self.depthwise(x))))
+        return out
+
+
+class Context(nn.Module):
+    """Adds to a map at stride 16 what strides 32 and 64, the mean over the image and the place in it say."""
+
+    def __init__(self, channels: int, width: int = CONTEXT) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels + 2, width, 1)
+        self.down32 = nn.Conv2d(width, width, 3, 2, 1)
+        self.mix32 = nn.Conv2d(width, width, 3, 1, 1, groups=4)
+        self.down64 = nn.Conv2d(width, width, 3, 2, 1)
+        self.mean = nn.Conv2d(width, width, 1)
+        self.mix64 = nn.Conv2d(width, width, 3, 1, 1, groups=4)
+        self.leave = nn.Conv2d(width, channels, 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, h, w) → the same shape."""
+        at16 = F.relu(self.enter(torch.cat([x, _place(x)], 1)))
+        at32 = F.relu(self.down32(at16))
+        at32 = F.relu(at32 + self.mix32(at32))
+        at64 = F.relu(self.down64(at32))
+        at64 = at64 + self.mean(at64.mean((-2, -1), keepdim=True))
+        at64 = F.relu(at64 + self.mix64(at64))
+        together = F.relu(at16 + _resized(at32 + _resized(at64, at32), at16))
+        out: Tensor = x + self.leave(together)
+        return out
 
 
 def _place(x: Tensor) -> Tensor:
@@ -105,26 +104,28 @@ class DepthNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = Trunk()
-        self.top = nn.Conv2d(320 + 2, 128, 1)
-        self.whole = nn.Conv2d(320, 128, 1)
-        self.mix = nn.Conv2d(128, 128, 3, 1, 1)
-        self.up16 = Refine(128, 112, 128)
-        self.up8 = Refine(128, 40, 80)
-        self.up4 = Refine(80, 24, 48)
-        self.up2 = Refine(48, 16, 16)
-        self.out = nn.Conv2d(16, 1, 3, 1, 1)
+        self.first = nn.Conv2d(3, 24, 3, 2, 1)
+        self.stages = nn.ModuleList()
+        inputs = 24
+        for channels, half, units in STAGES:
+            reduce = ShuffleUnit(inputs, half, 2)
+            self.stages.append(nn.Sequential(reduce, *(ShuffleUnit(channels, half, 1) for _ in range(units - 1))))
+            inputs = 2 * half
+        self.decoder = nn.ModuleList(UpBlock(*sizes) for sizes in DECODER)
+        self.out = nn.Conv2d(24, 1, 3, 1, 1)
+        self.context = Context(inputs)
+
+    def features(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) in 0..1 → (B, 24, H / 2, W / 2), halves rounded up."""
+        maps = [F.relu(self.first(rgb))]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        x: Tensor = self.context(maps.pop())
+        for block, fine in zip(self.decoder, reversed(maps), strict=True):
+            x = block(x, fine)
+        return x
 
     def forward(self, rgb: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..1, H and W multiples of 32 → inverse depth up to scale and shift, (B, H / 2, W / 2)."""
-        mean, std = rgb.new_tensor(MEAN).view(1, 3, 1, 1), rgb.new_tensor(STD).view(1, 3, 1, 1)
-        m2, m4, m8, m16, m32 = self.trunk((rgb - mean) / std)
-        x = self.top(torch.cat([m32, _place(m32)], 1)) + self.whole(m32.mean((-2, -1), keepdim=True))
-        x = F.relu(x)
-        x = F.relu(x + self.mix(x))
-        x = self.up16(x, m16)
-        x = self.up8(x, m8)
-        x = self.up4(x, m4)
-        x = self.up2(x, m2)
-        out: Tensor = self.out(x)
+        """(B, 3, H, W) in 0..1 → inverse depth up to scale and shift, (B, H / 2, W / 2), halves rounded up."""
+        out: Tensor = self.out(self.features(rgb))
         return out[:, 0]
