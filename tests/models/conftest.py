@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from napari_samdepth.models.runtime.device import prepare_openmp
+from napari_samdepth.models.sam import checkpoint as sam_files
 
 # as the package itself does: threads that spin make these tests crawl beside other work
 prepare_openmp()
@@ -63,6 +64,24 @@ def tiny_sam() -> Any:
         ),
     )
     return _randomised(sam, 1).requires_grad_(False).eval()
+
+
+@pytest.fixture
+def small_architecture(tiny_sam: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the small network of the tests stand for vit_b."""
+    import copy
+
+    import segment_anything
+
+    monkeypatch.setitem(sam_files.ARCHITECTURES, 64, "vit_b")
+    monkeypatch.setitem(
+        segment_anything.sam_model_registry, "vit_b", lambda checkpoint=None: copy.deepcopy(tiny_sam).to("meta")
+    )
+
+
+@pytest.fixture
+def weights(tiny_sam: Any) -> dict[str, Any]:
+    return dict(tiny_sam.state_dict())
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models import loading
 from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
 from napari_samdepth.models.runtime import device
-from napari_samdepth.models.sam import checkpoint
 from napari_samdepth.models.sam.checkpoint import architecture_of, build_sam
 from napari_samdepth.models.sam.segmenter import load_sam
 from napari_samdepth.models.weights import store
@@ -34,24 +33,6 @@ class Evil:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.target,)
-
-
-@pytest.fixture
-def small_architecture(tiny_sam: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the small network of the tests stand for vit_b."""
-    import copy
-
-    import segment_anything
-
-    monkeypatch.setitem(checkpoint.ARCHITECTURES, 64, "vit_b")
-    monkeypatch.setitem(
-        segment_anything.sam_model_registry, "vit_b", lambda checkpoint=None: copy.deepcopy(tiny_sam).to("meta")
-    )
-
-
-@pytest.fixture
-def weights(tiny_sam: Any) -> dict[str, Any]:
-    return dict(tiny_sam.state_dict())
 
 
 def _save(content: Any, path: Path) -> Path:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import stat
 from pathlib import Path
 
 from napari_samdepth.core.errors import ModelError
@@ -12,6 +12,8 @@ from napari_samdepth.models.catalog import entries, find
 from napari_samdepth.models.entry import ModelEntry, Task
 from napari_samdepth.models.protocols import DepthEstimator, Report, Segmenter, TextDetector
 from napari_samdepth.models.runtime.device import Precision, usable_precision
+from napari_samdepth.models.weights.configuration import read_configuration
+from napari_samdepth.models.weights.file_formats import unreadable
 from napari_samdepth.models.weights.store import fetch_entry, local_path, missing
 
 logger = logging.getLogger(__name__)
@@ -169,11 +171,17 @@ def check_path(path: Path, task: Task) -> None:
     Raises
     ------
     ModelError
-        If it is not there, is a file where a folder is wanted, or is the folder of another kind of model.
+        If it is not there or not readable, a file where a folder is wanted, or the folder of another kind of model.
     """
-    if not path.exists():
-        raise ModelError(f"There is no file or folder {path}; check the path.")
-    if path.is_dir():
+    try:
+        folder = stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path.is_symlink():
+            raise ModelError(f"{path} is a link to what is not there; check where it leads.") from error
+        raise ModelError(f"There is no file or folder {path}; check the path.") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(unreadable(path, error)) from error
+    if folder:
         _check_folder(path, task)
     elif task != "segment":
         what = "depth model" if task == "depth" else "model that finds words"
@@ -183,7 +191,7 @@ def check_path(path: Path, task: Task) -> None:
 def _is_path(text: str) -> bool:
     """Whether the user means a file or folder: it looks like one, or lies there and no model is called that."""
     named = any(entry.name == text for entry in entries())
-    return _looks_like_path(text) or (bool(text) and not named and Path(text).exists())
+    return _looks_like_path(text) or (bool(text) and not named and os.path.exists(text))
 
 
 def _looks_like_path(text: str) -> bool:
@@ -213,15 +221,5 @@ def _check_folder(path: Path, task: Task) -> None:
 
 
 def _model_type(path: Path) -> str:
-    """Return what kind of model a folder's configuration describes; code that comes with it is refused."""
-    config = path / "config.json"
-    if not config.is_file():
-        raise ModelError(f"{path} holds no config.json; give a folder in transformers' format, or a checkpoint file.")
-    try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-        kind = str(settings["model_type"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{config} is not a configuration of transformers; download the model again.") from error
-    if "auto_map" in settings:
-        raise ModelError(f"{path} brings Python code of its own, which is never run; choose a model without it.")
-    return kind
+    """Return what kind of model a folder's configuration describes."""
+    return str(read_configuration(path)["model_type"])

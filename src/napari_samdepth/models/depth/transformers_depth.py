@@ -165,6 +165,7 @@ class TransformersDepth(TorchModel):
         image = checked_rgb(rgb)
         tell = report or silent
         values, sampled = self._with_fallback("estimating depth", lambda: self._estimate(image, tell))
+        self._check_finite(values)
         tell(1.0, "depth is ready")
         upsampling = upsampling_between(sampled, values.shape)
         return DepthMap(values, self._kind, self._unit, self._identity, upsampling)

@@ -223,12 +223,18 @@ def _product_seconds(torch: Any, dtype: Any) -> float:
     return least
 
 
+# What torch says of a CPU's memory, on Linux and macOS, and on Windows.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether `error` says that a GPU ran out of memory (torch's own class, or the text that MPS gives)."""
+    """Return whether `error` says that memory ran out, a GPU's or the machine's: by torch's own class, or its text."""
     torch = sys.modules.get("torch")
     kind = getattr(torch, "OutOfMemoryError", None)
-    return (kind is not None and isinstance(error, kind)) or (
-        isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or (kind is not None and isinstance(error, kind))
+        or (isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY))
     )
 
 

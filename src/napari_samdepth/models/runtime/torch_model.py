@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from napari_samdepth.core.embedding import Embedding
-from napari_samdepth.core.errors import ModelError
-from napari_samdepth.models.protocols import Report
-from napari_samdepth.models.runtime.device import Device, cpu_after_out_of_memory, is_out_of_memory
+import numpy as np
 
+from napari_samdepth.core.embedding import Embedding
+from napari_samdepth.core.errors import Cancelled, ModelError, UserError
+from napari_samdepth.models.protocols import Report
+from napari_samdepth.models.runtime.device import (
+    Device,
+    cpu_after_out_of_memory,
+    first_line,
+    is_out_of_memory,
+)
+
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 M = TypeVar("M", bound="TorchModel")
 
 
 class TorchModel:
-    """A network that has a name, an identity and a device, and goes on on the CPU when a GPU runs out of memory."""
+    """A network that has a name, an identity and a device, and goes on on the CPU when a GPU runs out of memory.
+
+    Attributes
+    ----------
+    fits
+        Whether its parts are known to go together. Where they are not, as in a folder of the user's, any failure is the
+        folder's and is told as such; elsewhere it is a fault of the program's.
+    """
+
+    fits = True
 
     def __init__(self, network: Any, name: str, identity: str, device: Device) -> None:
         """Take over `network`, which is on `device` or will be moved there.
@@ -81,17 +99,55 @@ class TorchModel:
                 f"This embedding was made by {embedding.model}, not by {self._identity}; encode the image again."
             )
 
+    def _check_finite(self, *results: Any) -> None:
+        """Refuse tensors or arrays with NaN or infinities, which damaged weights compute of any image."""
+        for result in results:
+            finite = np.isfinite(result) if isinstance(result, np.ndarray) else result.isfinite()
+            if finite.all():
+                continue
+            raise ModelError(
+                f"{self._name} gives no finite numbers for this image, so its weights are damaged or of another "
+                "network; choose another model."
+            )
+
     def _with_fallback(self, doing: str, run: Callable[[], T]) -> T:
-        """Run, and where a GPU's memory is not enough, move to the CPU, say so and run there."""
+        """Run, and where a GPU's memory is not enough, move to the CPU, say so and run there.
+
+        Raises
+        ------
+        ModelError
+            If the machine's memory is not enough, or network, weights and processor do not go together (see `fits`).
+        """
         try:
-            return run()
+            return self._explained(doing, run)
         except RuntimeError as error:
             if not (self._device.is_gpu and is_out_of_memory(error)):
                 raise
         self._device = cpu_after_out_of_memory(self._device, doing)
         self._network.to("cpu")
         self._moved()
-        return run()
+        return self._explained(doing, run)
+
+    def _explained(self, doing: str, run: Callable[[], T]) -> T:
+        try:
+            return run()
+        except (UserError, Cancelled):
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                if self._device.is_gpu and not isinstance(error, MemoryError):
+                    raise
+                raise ModelError(
+                    f"There is not enough memory for {doing} with {self._name}; close other programs, give a smaller "
+                    "image or choose a smaller model."
+                ) from error
+            if self.fits:
+                raise
+            logger.info("%s fails while %s", self._name, doing, exc_info=True)
+            raise ModelError(
+                f"{self._name} cannot be used for {doing} ({first_line(error)}): its files do not go together; choose "
+                "another model."
+            ) from error
 
 
 def ready(model: M, device: Device, tell: Report) -> M:

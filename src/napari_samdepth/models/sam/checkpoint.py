@@ -7,6 +7,7 @@ from typing import Any
 
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.runtime.device import torch_module
+from napari_samdepth.models.weights.checkpoint import check_numbers
 
 ARCHITECTURES = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 """Width of the image encoder (channels of its patch embedding) and the architecture it means."""
@@ -29,7 +30,7 @@ def architecture_of(weights: dict[str, Any], path: Path) -> str:
     if width not in ARCHITECTURES:
         raise ModelError(
             f"{path} holds no Segment Anything weights (of ViT-B, ViT-L or ViT-H); "
-            f"its first entry is {next(iter(weights))!r}."
+            f"its first entry is {next(iter(weights))!r}; choose another checkpoint."
         )
     return ARCHITECTURES[width]
 
@@ -42,16 +43,18 @@ def build_sam(architecture: str, weights: dict[str, Any], path: Path) -> Any:
     Raises
     ------
     ModelError
-        If names or shapes of the weights do not fit the architecture.
+        If names, shapes or types of the weights do not fit the architecture, or they are not finite.
     """
     torch = torch_module()
     from segment_anything import sam_model_registry
 
     with torch.device("meta"):
         sam = sam_model_registry[architecture](checkpoint=None)
+    # before anything is copied: shapes that fit bound what is
+    _check_fit(sam, weights, architecture, path)
     # Mapped tensors are copied: a network that is a view of a file dies with it.
     owned = {name: value.detach().to(torch.float32, copy=True) for name, value in weights.items()}
-    _check_fit(sam, owned, architecture, path)
+    check_numbers(path, owned)
     sam.load_state_dict(owned, strict=True, assign=True)
     sam.pixel_mean = torch.tensor(_PIXEL_MEAN).view(-1, 1, 1)
     sam.pixel_std = torch.tensor(_PIXEL_STD).view(-1, 1, 1)
@@ -71,3 +74,7 @@ def _check_fit(sam: Any, weights: dict[str, Any], architecture: str, path: Path)
                 f"{path} does not fit {architecture}: it {what} {names[0]}"
                 f"{f' and {len(names) - 1} more' if len(names) > 1 else ''}; choose another checkpoint."
             )
+    integer = next((name for name, value in weights.items() if not value.is_floating_point()), None)
+    if integer is not None:
+        kind = str(weights[integer].dtype).removeprefix("torch.")
+        raise ModelError(f"{path} holds {kind} where weights are fractions ({integer}); choose another checkpoint.")

@@ -84,6 +84,7 @@ class PromptedNetwork(TorchModel, ABC):
                 return self._masks(sight, self._clicks(sight, points), None, None, True)
 
         logits, scores = self._with_fallback("decoding", run)
+        self._check_finite(scores)
         return logits.cpu().numpy(), scores.cpu().numpy().astype(np.float64), sight.frame
 
     def masks_above(

@@ -101,6 +101,7 @@ class Sam2Segmenter(TorchModel):
         image = checked_rgb(rgb)
         tell = report or silent
         maps = self._with_fallback("encoding", lambda: self._encode(image, tell))
+        self._check_finite(*maps)
         tell(1.0, "encoded")
         return Embedding(
             features={name: frozen(part[0].cpu().numpy()) for name, part in zip(LEVELS, maps, strict=True)},
@@ -125,6 +126,7 @@ class Sam2Segmenter(TorchModel):
         several = prompts.ambiguous if multimask is None else multimask
         check_mask(prompts, tuple(self._network.prompt_encoder.mask_input_size))
         logits, scores = self._with_fallback("decoding", lambda: self._decode(embedding, prompts, several))
+        self._check_finite(logits, scores)
         low: NDArray[np.float32] = frozen(logits[0, 0].float().cpu().numpy())
         return Candidates(
             logits=low,
@@ -158,6 +160,7 @@ class Sam2Segmenter(TorchModel):
         xy = self._placed(points, embedding.image_shape)[None, :, None]
         prompts = {"input_points": xy, "input_labels": torch.ones(xy.shape[:3], dtype=torch.int64)}
         logits, scores = self._with_fallback("decoding", lambda: self._run_decoder(embedding, prompts, True))
+        self._check_finite(scores)
         low: NDArray[np.float32] = logits[0].float().cpu().numpy()
         return low, scores[0].cpu().numpy().astype(np.float64), Frame.whole(embedding.image_shape, low.shape[2:])
 

@@ -95,6 +95,7 @@ class Sam3Detector(FolderDetector):
         scores = outputs.pred_logits[0].float().sigmoid()
         if outputs.presence_logits is not None:
             scores = scores * outputs.presence_logits[0].float().sigmoid()
+        self._check_finite(scores)
         keep = scores > floor
         height, width = shape
         boxes = box_from_xyxy(outputs.pred_boxes[0][keep].double().cpu().numpy()).reshape(-1, 4)

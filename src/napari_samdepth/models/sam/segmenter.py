@@ -132,16 +132,18 @@ class SamSegmenter(PromptedNetwork):
         Raises
         ------
         ModelError
-            If the image has another form or is too elongated for the model's input.
+            If the image has another form or is too elongated for the model's input, or the weights are damaged.
         Cancelled
             If `report` raises it.
         """
         image = checked_rgb(rgb)
         tell = report or silent
         features, input_size = self._with_fallback("encoding", lambda: self._encode(image, tell))
+        found = frozen(features[0].float().cpu().numpy())
+        self._check_finite(found)
         tell(1.0, "encoded")
         return Embedding(
-            features={"image": frozen(features[0].float().cpu().numpy())},
+            features={"image": found},
             image_shape=(image.shape[0], image.shape[1]),
             input_size=input_size,
             model=self._identity,
@@ -164,6 +166,7 @@ class SamSegmenter(PromptedNetwork):
         check_mask(prompts, tuple(self._network.prompt_encoder.mask_input_size))
         sight = self._sight(embedding)
         logits, scores = self._with_fallback("decoding", lambda: self._decode(sight, prompts, several))
+        self._check_finite(logits, scores)
         return Candidates(
             logits=frozen(logits[0].cpu().numpy()),
             scores=scores[0].cpu().numpy().astype(np.float64),

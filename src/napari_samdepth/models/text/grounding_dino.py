@@ -207,6 +207,7 @@ class GroundingDino(FolderDetector):
                 outputs, inputs["input_ids"], floor, floor, [image.shape[:2]]
             )
             fits = outputs.logits[0].sigmoid()
+            self._check_finite(fits, outputs.pred_boxes)
             fits = fits[fits.max(-1).values > floor]
         shares = self._by_phrase(fits.float().cpu().numpy(), inputs["input_ids"][0].tolist(), len(wanted))
         boxes = box_from_xyxy(found["boxes"].cpu().numpy()).reshape(-1, 4)
