@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ from napari_samdepth.cli.options import Parser, progress
 
 if TYPE_CHECKING:
     from napari_samdepth.storage.settings import Settings
+
+NOT_VERIFIED = "not verified: no published checksum"
 
 
 def add_models(commands: Any) -> None:
@@ -36,15 +40,20 @@ def _list(options: argparse.Namespace) -> int:
     from napari_samdepth.storage.settings import load_settings
 
     settings = load_settings()
+    problems: dict[str, None] = {}
     for entry in entries():
         status = entry_status(entry)
         place = "ships with it" if entry.ships else "here" if status.present else f"{entry.size / 1e6:,.0f} MB"
-        speed = _speed(settings, entry.task, entry.name)
-        print(f"{entry.name:<26}{entry.task:<9}{place:<15}{speed:<22}{entry.licence:<39}{entry.good_for}")
+        place = "unreadable" if status.problem else place
+        problems[status.problem] = None
+        speed, note = _speed(settings, entry.task, entry.name), f" ({NOT_VERIFIED})" if status.unverified else ""
+        print(f"{entry.name:<26}{entry.task:<9}{place:<15}{speed:<22}{entry.licence:<39}{entry.good_for}{note}")
     for own in settings.own:
         path = Path(own.path)
-        place, speed = "here" if path.exists() else "missing", _speed(settings, own.task, own.path)
+        place, speed = "here" if os.path.exists(path) else "missing", _speed(settings, own.task, own.path)
         print(f"{path.name:<26}{own.task:<9}{place:<15}{speed:<22}{'your own':<39}{own.path}")
+    for problem in filter(None, problems):
+        print(f"napari-samdepth: {problem}", file=sys.stderr)
     return 0
 
 
@@ -95,5 +104,9 @@ def _verify(options: argparse.Namespace) -> int:
     from napari_samdepth.models.weights.store import verify
 
     status = verify(options.name, report=progress())
-    print(f"{options.name}: {status.path or 'ships with the package'}, as it should be")
+    if status.unverified:
+        files = ", ".join(status.unverified)
+        print(f"{options.name}: {status.path}, as it was downloaded; {files} {NOT_VERIFIED}")
+    else:
+        print(f"{options.name}: {status.path or 'ships with the package'}, as it should be")
     return 0

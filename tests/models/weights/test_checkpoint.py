@@ -122,7 +122,7 @@ ODD: dict[str, tuple[Callable[[Path, Weights], None], str]] = {
     "numpy's pickle": (_written(pickle.dumps({"a": np.zeros(3)})), "is refused because it holds Python objects"),
     "pickle of protocol 0": (_written(pickle.dumps({"a": [1]}, 0)), "is no checkpoint, or is damaged"),
     "half a zip": (_half, "is cut off or damaged"),
-    "a zip of texts": (_zipped({"hello.txt": b"x"}), "is a zip file without weights"),
+    "a zip of texts": (_zipped({"hello.txt": b"x"}), "is no checkpoint but a zip file of something else"),
     "TorchScript": (_zipped({"a/data.pkl": b"", "a/constants.pkl": b""}), "holds a program"),
     "a compressed zip": (
         _zipped({"a/data.pkl": b"\x80\x02}." + bytes(100_000_000), "a/version": b"3"}, zipfile.ZIP_DEFLATED),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,9 @@ from napari_samdepth.models.weights import store
 from napari_samdepth.models.weights.store import entry_status, fetch, fetch_entry, local_path, models_folder, verify
 
 CONTENT = np.random.default_rng(0).bytes(1_500_000)
+HEADER = b'{"a": {"dtype": "U8", "shape": [1500000], "data_offsets": [0, 1500000]}}'
+WEIGHTS = struct.pack("<Q", len(HEADER)) + HEADER + CONTENT
+"""The same as safetensors."""
 
 
 @dataclass
@@ -62,7 +66,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             self.send_header("Content-Length", str(len(content) - first))
             self.send_header("ETag", state.etag)
             if state.linked_tag:
-                self.send_header("X-Linked-ETag", f'"{hashlib.sha256(CONTENT).hexdigest()}"')
+                self.send_header("X-Linked-ETag", f'"{hashlib.sha256(WEIGHTS).hexdigest()}"')
             self.end_headers()
             stop = first + state.cut_after.pop(0) if state.cut_after else len(content)
             self.wfile.write(content[first:stop])
@@ -234,12 +238,12 @@ def test_a_folder_that_cannot_be_made_is_told(entry: Any, tmp_path: Path) -> Non
 
 @pytest.fixture
 def hub_entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
-    entry = replace(find("dpt-large"), size=len(CONTENT))
+    entry = replace(find("dpt-large"), size=len(WEIGHTS))
     monkeypatch.setenv(store.ENDPOINT_VARIABLE, server.address)
     base = f"/{entry.hub_id}/resolve/{entry.revision}"
     server.files |= {
         f"{base}/config.json": b'{"model_type": "dpt"}', f"{base}/preprocessor_config.json": b"{}",
-        f"{base}/model.safetensors": CONTENT,
+        f"{base}/model.safetensors": WEIGHTS,
     }  # fmt: skip
     return entry
 
@@ -250,11 +254,11 @@ def test_a_hub_model_arrives_file_by_file(
     path = fetch_entry(replace(hub_entry, optional_files=("absent.json",)), tmp_path)
     assert {file.name for file in path.iterdir()} == {*hub_entry.files, "checksums.json"}
     recorded = json.loads((path / "checksums.json").read_text())
-    assert recorded["model.safetensors"] == f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    assert recorded["model.safetensors"] == f"sha256:{hashlib.sha256(WEIGHTS).hexdigest()}"
     assert local_path(hub_entry, tmp_path) == path
     monkeypatch.setattr(store, "find", lambda name: hub_entry)
     assert verify("dpt-large", tmp_path).present
-    (path / "model.safetensors").write_bytes(CONTENT[:-1])
+    (path / "model.safetensors").write_bytes(WEIGHTS[:-1])
     with pytest.raises(ModelError, match="is not what dpt-large should be"):
         verify("dpt-large", tmp_path)
 
@@ -265,10 +269,10 @@ def test_a_hub_model_is_resumed_and_its_announced_checksum_counts(
     server.linked_tag = True
     hub_entry = replace(hub_entry, files=("model.safetensors",))
     server.cut_after = [600_000]
-    assert (fetch_entry(hub_entry, tmp_path) / "model.safetensors").read_bytes() == CONTENT
+    assert (fetch_entry(hub_entry, tmp_path) / "model.safetensors").read_bytes() == WEIGHTS
     assert server.requests[-1][1] == "bytes=600000-"
     (tmp_path / "dpt-large" / "model.safetensors").unlink()
-    server.files[server.requests[-1][0]] = CONTENT[:-1] + b"?"
+    server.files[server.requests[-1][0]] = WEIGHTS[:-1] + b"?"
     with pytest.raises(ModelError, match="wrong checksum"):
         fetch_entry(hub_entry, tmp_path)
 

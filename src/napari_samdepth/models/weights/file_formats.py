@@ -88,7 +88,9 @@ def check_zip(path: Path) -> None:
         raise ModelError(f"{path} is cut off or damaged; download it again.") from error
     names = [member.filename for member in members]
     if not any(name.endswith("data.pkl") for name in names):
-        raise ModelError(f"{path} is a zip file without weights; give a file of torch or safetensors.")
+        raise ModelError(
+            f"{path} is no checkpoint but a zip file of something else; give a file of torch or safetensors."
+        )
     if any(name.endswith("constants.pkl") for name in names):
         raise ModelError(f"{path} holds a program (TorchScript), not only weights; save its state_dict alone.")
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):

@@ -237,7 +237,9 @@ def load_processor(path: Path, class_name: str) -> Any:
     check_processing(path)
     needed = TOKENIZERS.get(class_name, ())
     if not any((path / name).is_file() for name in PROCESSORS):
-        raise ModelError(f"{path} has no image processor ({PROCESSORS[0]} is missing); download the model again.")
+        raise ModelError(
+            f"{path} has no image processor that can be read ({PROCESSORS[0]} is missing); it needs {PROCESSORS[0]}."
+        )
     if needed and not any(all((path / name).is_file() for name in names) for names in needed):
         # transformers would go on with one that knows no words
         raise ModelError(f"{path} has no tokenizer ({needed[0][0]} is missing); download the model again.")

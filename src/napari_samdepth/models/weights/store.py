@@ -6,11 +6,16 @@ checked, and moved into place, so what is in place is whole and a good file neve
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.catalog import entries, find
@@ -18,11 +23,16 @@ from napari_samdepth.models.entry import HUB, ModelEntry
 from napari_samdepth.models.inputs import silent
 from napari_samdepth.models.protocols import Report
 from napari_samdepth.models.weights.checksums import file_checksum, matches
+from napari_samdepth.models.weights.connection import LOOK
 from napari_samdepth.models.weights.fetch import FileNotOnServer, fetch_file
+from napari_samdepth.models.weights.file_formats import check_content, unreadable
 
 FOLDER_VARIABLE = "NAPARI_SAMDEPTH_MODELS"
 ENDPOINT_VARIABLE = "HF_ENDPOINT"
 _RECORD = "checksums.json"
+_PUBLISHED = "published"
+# What a file system without locks (some network drives) answers.
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,18 @@ class ModelStatus:
         Its checkpoint file or folder; where it would be put if it is absent; None for what ships with the package.
     size
         Bytes on disk if present, else bytes to download (rounded where the source does not publish them).
+    unverified
+        Names of its files for which no checksum is published, so that nobody can say whether they are the right ones.
+    problem
+        Why it cannot be seen whether the model is there, "" where it can.
     """
 
     name: str
     present: bool
     path: Path | None
     size: int
+    unverified: tuple[str, ...] = ()
+    problem: str = ""
 
 
 def models_folder() -> Path:
@@ -67,9 +83,9 @@ def local_path(entry: ModelEntry, folder: Path | None = None) -> Path | None:
     if entry.url:
         shared = sum(entry.file_name == other.file_name for other in entries()) > 1
         places = [root / entry.name / entry.file_name] + ([] if shared else [root / entry.file_name])
-        return next((place for place in places if place.is_file()), None)
+        return next((place for place in places if os.path.isfile(place)), None)
     for place in (root / entry.name, root / entry.hub_id.rsplit("/", 1)[-1]):
-        if entry.files and all((place / file).is_file() for file in entry.files):
+        if entry.files and all(os.path.isfile(place / file) for file in entry.files):
             return place
     return None
 
@@ -80,16 +96,43 @@ def entry_status(entry: ModelEntry, folder: Path | None = None) -> ModelStatus:
         return ModelStatus(entry.name, True, None, 0)
     path = local_path(entry, folder)
     if path is not None:
+        unverified = () if path.is_file() and entry.checksum else _unpublished(entry, path)
+        return ModelStatus(entry.name, True, path, _size_of(path), unverified)
+    root = folder or models_folder()
+    place = root / entry.name
+    expected = place / entry.file_name if entry.url else place
+    return ModelStatus(entry.name, False, expected, entry.size, problem=_hidden(entry, root))
+
+
+def _size_of(path: Path) -> int:
+    try:
         files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
-        return ModelStatus(entry.name, True, path, sum(file.stat().st_size for file in files))
-    place = (folder or models_folder()) / entry.name
-    return ModelStatus(entry.name, False, place / entry.file_name if entry.url else place, entry.size)
+        return sum(file.stat().st_size for file in files)
+    except OSError:
+        return 0
+
+
+def _hidden(entry: ModelEntry, root: Path) -> str:
+    """Return why the system does not say whether a model's files are there, "" if it does."""
+    names = (entry.file_name,) if entry.url else entry.files
+    for path in [root / entry.name / name for name in names]:
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            return (
+                f"{root} cannot be read ({error.strerror}); check its permissions, or set {FOLDER_VARIABLE} to another "
+                "folder."
+            )
+    return ""
 
 
 def verify(name: str, folder: Path | None = None, report: Report | None = None) -> ModelStatus:
     """Return the status of a model whose files were read again and found to be what they should be.
 
     A checkpoint is compared with the catalog's checksum, hub files with those recorded when they were downloaded.
+    Where none was published, that says only that a file has not changed since (see `ModelStatus.unverified`).
 
     Raises
     ------
@@ -105,28 +148,60 @@ def verify(name: str, folder: Path | None = None, report: Report | None = None) 
     if not found.present:
         raise ModelError(missing(entry, folder))
     for file, checksum in _expected(entry, found.path).items():
-        if not matches(file, checksum, report):
+        try:
+            same = matches(file, checksum, report)
+        except OSError as error:
+            raise ModelError(unreadable(file, error)) from error
+        if not same:
             raise ModelError(
-                f"{file} is not what {entry.name} should be (its {checksum[:6]} differs); delete it and "
+                f"{file} is not what {entry.name} should be (its {checksum.partition(':')[0]} differs); delete it and "
                 f"download the model again."
             )
+        if file.name in found.unverified:
+            check_content(file, file.name)
     return found
 
 
 def _expected(entry: ModelEntry, path: Path) -> dict[Path, str]:
     if path.is_file():
         return {path: entry.checksum}
-    record = path / _RECORD
-    if not record.is_file():
+    if not (path / _RECORD).is_file():
         raise ModelError(f"{path} was not downloaded by napari-samdepth, so there is nothing to verify it with.")
-    known = json.loads(record.read_text(encoding="utf-8"))
-    return {path / file: str(known[file]) for file in (*entry.files, *entry.optional_files) if file in known}
+    known = _record(path)
+    found = {path / file: known[file] for file in (*entry.files, *entry.optional_files) if file in known}
+    if not all(isinstance(checksum, str) and ":" in checksum for checksum in found.values()):
+        raise ModelError(f"{path / _RECORD} is damaged; delete it and download the model again.")
+    return found
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Return what was noted of a hub model's files when they came: checksums by name, and which were published."""
+    try:
+        known = json.loads((path / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _published(path: Path) -> tuple[str, ...]:
+    names = _record(path).get(_PUBLISHED)
+    return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+
+
+def _unpublished(entry: ModelEntry, path: Path) -> tuple[str, ...]:
+    """Return the files of a model that is there for which no checksum was published."""
+    if path.is_file():
+        return (path.name,)
+    published = _published(path)
+    here = (*entry.files, *(file for file in entry.optional_files if os.path.isfile(path / file)))
+    return tuple(file for file in here if file not in published)
 
 
 def missing(entry: ModelEntry, folder: Path | None = None) -> str:
     """Return the sentence for a model that is not on this machine."""
-    place = (folder or models_folder()) / entry.name
-    return (
+    root = folder or models_folder()
+    place = root / entry.name
+    return _hidden(entry, root) or (
         f"{entry.name} is not on this machine; fetch it with `napari-samdepth models download {entry.name}` "
         f"({entry.size / 1e6:.0f} MB), or {_by_hand(entry, place)}."
     )
@@ -136,7 +211,7 @@ def _by_hand(entry: ModelEntry, place: Path) -> str:
     """Return which files a user without a network has to put where."""
     if entry.url:
         return f"put {entry.file_name} into {place} by hand"
-    *others, last = [file for file in entry.files if not (place / file).is_file()] or entry.files
+    *others, last = [file for file in entry.files if not os.path.isfile(place / file)] or entry.files
     files = f"{', '.join(others)} and {last}" if others else last
     return f"put {files} of {entry.hub_id} into {place} by hand"
 
@@ -168,17 +243,78 @@ def fetch_entry(entry: ModelEntry, folder: Path | None = None, report: Report | 
     if entry.ships:
         raise ModelError(f"{entry.name} ships with the package; there is nothing to download.")
     there = local_path(entry, folder)
-    if there is not None:
+    if there is not None and _as_it_says(entry, there):
         return there
     tell = report or silent
     place = (folder or models_folder()) / entry.name
     _make_room(entry, place)
-    if entry.url:
+    with _alone(entry, place, tell):
+        there = local_path(entry, folder)
+        if there is not None and _as_it_says(entry, there):  # another process has fetched it meanwhile
+            return there
+        if not entry.url:
+            _fetch_folder(entry, place, tell)
+            return place
         target = place / entry.file_name
         fetch_file(entry.url, target, entry.checksum, tell, entry.name, _by_hand(entry, place))
         return target
-    _fetch_folder(entry, place, tell)
-    return place
+
+
+def _as_it_says(entry: ModelEntry, path: Path) -> bool:
+    """Whether the files of a hub model are of the kind that their names say; others are fetched again."""
+    if path.is_file():
+        return True
+    return all(_is_kind(path / file) for file in _unpublished(entry, path))
+
+
+def _is_kind(file: Path) -> bool:
+    try:
+        check_content(file, file.name)
+    except ModelError:
+        return False
+    return True
+
+
+@contextmanager
+def _alone(entry: ModelEntry, place: Path, tell: Report) -> Iterator[None]:
+    """Wait until no other process fetches the model, and keep others from it; one that dies lets go of its lock."""
+    from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+    name = place / ".lock"
+    lock: BaseFileLock = FileLock(name, fallback_to_soft=False)
+    soft = False
+    while True:
+        try:
+            lock.acquire(blocking=False)
+            break
+        except Timeout:
+            have = min(_parts(place), entry.size)
+            size = f"{have / 1e6:.0f} of {entry.size / 1e6:.0f} MB"
+            tell(have / entry.size, f"another process is downloading {entry.name}: {size}")
+            time.sleep(LOOK)
+        except OSError as error:
+            if soft or error.errno not in _NO_LOCKS:
+                raise ModelError(
+                    f"{place} cannot be written ({error.strerror}); set {FOLDER_VARIABLE} to another folder."
+                ) from error
+            # a file that is there is the lock then; the name that this attempt has made must not be it
+            name.unlink(missing_ok=True)
+            lock, soft = SoftFileLock(place / ".softlock"), True
+    try:
+        yield
+    finally:
+        if not soft and os.name != "nt":
+            # while it is still held: those who wait see that their file is gone and make a new one
+            name.unlink(missing_ok=True)
+        lock.release()
+
+
+def _parts(place: Path) -> int:
+    """Return how many bytes of a model have come."""
+    try:
+        return sum(file.stat().st_size for file in place.iterdir() if file.is_file())
+    except OSError:  # one was moved into place just now
+        return 0
 
 
 def _make_room(entry: ModelEntry, place: Path) -> None:
@@ -188,8 +324,7 @@ def _make_room(entry: ModelEntry, place: Path) -> None:
         raise ModelError(
             f"{place} cannot be made ({error.strerror}); set {FOLDER_VARIABLE} to another folder."
         ) from error
-    have = sum(part.stat().st_size for part in place.glob("*.part"))
-    free = shutil.disk_usage(place).free
+    have, free = _parts(place), shutil.disk_usage(place).free
     if free + have < entry.size * 1.02:
         raise ModelError(
             f"{entry.name} needs {entry.size / 1e6:.0f} MB and {place} has {free / 1e6:.0f} MB free; make room or set "
@@ -200,19 +335,30 @@ def _make_room(entry: ModelEntry, place: Path) -> None:
 def _fetch_folder(entry: ModelEntry, place: Path, tell: Report) -> None:
     """Fetch a hub model file by file and record the checksums; what must be there comes first, the largest last."""
     endpoint = os.environ.get(ENDPOINT_VARIABLE) or HUB
-    record: dict[str, str] = {}
+    published = _published(place)
+    record = {file: checksum for file, checksum in _record(place).items() if file != _PUBLISHED}
     # without a network the file to complain of is one that is needed
     for file in (*entry.files[:1], *entry.optional_files, *entry.files[1:]):
         target = place / file
-        if not target.is_file():
+        if not (target.is_file() and (file in published or _is_kind(target))):
             try:
                 url, what = entry.file_url(file, endpoint), f"{file} of {entry.name}"
-                fetch_file(url, target, "", tell, what, _by_hand(entry, place))
+                checksum = fetch_file(url, target, "", tell, what, _by_hand(entry, place))
             except FileNotOnServer:
                 if file in entry.files:
                     raise
                 continue
-        record[file] = f"sha256:{file_checksum(target, 'sha256')}"
+            published = (*(name for name in published if name != file), *([file] if checksum else []))
+            record[file] = checksum or f"sha256:{file_checksum(target, 'sha256', tell)}"
+        elif file not in record:
+            record[file] = f"sha256:{file_checksum(target, 'sha256', tell)}"
+        _write_record(place, {**record, _PUBLISHED: list(published)})
+
+
+def _write_record(place: Path, record: dict[str, Any]) -> None:
     beside = place / f"{_RECORD}.part"
-    beside.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    os.replace(beside, place / _RECORD)
+    try:
+        beside.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        os.replace(beside, place / _RECORD)
+    except OSError as error:
+        raise ModelError(f"{beside} cannot be written ({error.strerror}); make room and try again.") from error
