@@ -7,9 +7,11 @@ Points are (row, col), boxes (row_min, col_min, row_max, col_max), arrays (H, W)
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing takes a moment to import, in which Ctrl+C on the command line could not be answered
 if TYPE_CHECKING:
+    from typing import Any
+
     from napari_samdepth.core.candidates import Candidates
     from napari_samdepth.core.depthmap import DepthMap
     from napari_samdepth.core.detections import Detections

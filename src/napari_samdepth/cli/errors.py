@@ -21,6 +21,8 @@ def explain(error: Exception) -> tuple[int, str]:
         where = f" {error.filename}" if error.filename else " the result"
         return FAILED, f"cannot read or write{where}: {error.strerror}."
     text = " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and "home directory" in text:  # said by platformdirs and pathlib
+        return WRONG_INPUT, "this user has no home directory; set HOME to a folder where models and settings are kept."
     if isinstance(error, UserError | ValueError) and text:
         return WRONG_INPUT, text
     if isinstance(error, WorkFailed | OSError) and text:

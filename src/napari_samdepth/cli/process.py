@@ -24,16 +24,10 @@ def run(arguments: Sequence[str] | None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     _open_streams()
     with _interruptible(alone=arguments is None) as interrupted:
-        try:
-            return _answer(arguments)
-        except Exception:
-            # libraries turn Ctrl+C amid their imports into errors of their own
-            if not interrupted:
-                raise
-            raise KeyboardInterrupt from None
+        return _answer(arguments, interrupted)
 
 
-def _answer(arguments: Sequence[str] | None) -> int:
+def _answer(arguments: Sequence[str] | None, interrupted: list[int]) -> int:
     """Return the exit code, once everything that was printed has left the process."""
     from napari_samdepth.cli.errors import explain
     from napari_samdepth.cli.files import check_files
@@ -44,6 +38,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
         try:
             options = build_parser().parse_args(arguments)
             traceback = options.traceback
+            _check_folder()
             check_files(options)
             code: int = options.run(options)
         finally:
@@ -53,12 +48,22 @@ def _answer(arguments: Sequence[str] | None) -> int:
         _give_up_stdout()
         return BROKEN_PIPE
     except Exception as error:
+        if interrupted:  # libraries turn Ctrl+C amid their imports into errors of their own
+            raise KeyboardInterrupt from None
         if traceback:
             raise
         _give_up_stdout()
         code, text = explain(error)
         print(f"napari-samdepth: {text}", file=sys.stderr)
     return code
+
+
+def _check_folder() -> None:
+    """Refuse to work in a folder that was removed: torch ends the process there without a word."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ValueError("the folder that this was started in is gone; change to another one.") from None
 
 
 def _open_streams() -> None:

@@ -50,6 +50,11 @@ def out_of_memory(error: BaseException) -> str | None:
 
 
 def _readable(size: re.Match[str]) -> str:
-    if size["bytes"]:
-        return f"{int(size['bytes']) / 2**30:,.2f} GiB"
-    return f"{size['number']} {size['unit']}"
+    if not size["bytes"]:
+        return f"{size['number']} {size['unit']}"
+    number = float(size["bytes"])
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.3g} {unit}"
+        number /= 1024
+    return f"{number:,.0f} TiB"
