@@ -18,7 +18,7 @@ from skimage import data, io
 
 from napari_samdepth.cli import main
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.measure.readout import depth_readout
+from napari_samdepth.measure.readout import depth_readout, with_units
 from napari_samdepth.storage.export import read_depth, write_depth, write_labels
 
 
@@ -165,7 +165,8 @@ def test_readout_is_the_table_of_the_library(folder: Path, capsys: pytest.Captur
     expected = depth_readout(tifffile.imread("labels.tif"), read_depth("depth.tif"))
     assert call("readout", "labels.tif", "depth.tif", "--out", "table.csv") == 0
     table = pd.read_csv("table.csv", index_col="label", keep_default_na=False)
-    pd.testing.assert_frame_equal(table, expected, rtol=1e-6, check_dtype=False)
+    assert "median [m]" in table.columns
+    pd.testing.assert_frame_equal(table, with_units(expected), rtol=1e-6, check_dtype=False)
     assert "2 labels" in capsys.readouterr().out
     assert call("readout", "labels.tif", "depth.tif") == 0
     printed = pd.read_csv(StringIO(capsys.readouterr().out), index_col="label", keep_default_na=False)

@@ -51,6 +51,17 @@ def test_labels_apart_are_not_compared() -> None:
     assert order_touching(Regions.of(labels), two_levels(labels, 1.0, 0.5)) == []
 
 
+@pytest.mark.parametrize(("gap", "times"), [(0, 4), (2, 4), (2, 9), (1, 3)])
+def test_a_picture_enlarged_has_the_same_pairs(gap: int, times: int) -> None:
+    labels, samples = halves(gap), two_levels(halves(gap), 1.0, 0.6)
+    (one,) = order_touching(Regions.of(labels), DepthMap(samples.values, "inverse", upsampling=2))
+    large, values = (np.kron(array, np.ones((times, times))) for array in (labels, samples.values))
+    (other,) = order_touching(Regions.of(large.astype(int)), DepthMap(values, "inverse", upsampling=2 * times))
+    assert (other.first, other.second, other.relation) == (one.first, one.second, one.relation) == (4, 7, "front")
+    assert other.difference == pytest.approx(one.difference, rel=0.03)
+    assert order_touching(Regions.of(halves(2 * times + 1)), DepthMap(samples.values, "inverse", upsampling=2)) == []
+
+
 def test_equal_depth_is_unsure() -> None:
     labels = halves()
     (order,) = order_touching(Regions.of(labels), two_levels(labels, 0.8, 0.8))

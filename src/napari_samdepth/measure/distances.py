@@ -17,13 +17,14 @@ from napari_samdepth.core.parallel import LARGE_PX, in_threads
 
 _BLOCK_ROWS = 96
 _BYTE_REACH = 11  # the largest reach for which reach² + (reach - 1)² fits into uint8
+_LOOK_EVERY = 8
 MAX_REACH = 180
 """The largest reach that the squared distances can hold."""
 
 SmallInts = NDArray[np.uint8] | NDArray[np.uint16]
 
 
-def squared_distances(labels: NDArray[np.integer[Any]], reach: int) -> SmallInts:
+def squared_distances(labels: NDArray[np.integer[Any]], reach: int, outside: int | None = None) -> SmallInts:
     """Return for each pixel the squared distance to the nearest pixel with another label.
 
     The outside of the image is not another label: a mask cut off by the image's edge has no boundary there.
@@ -34,6 +35,8 @@ def squared_distances(labels: NDArray[np.integer[Any]], reach: int) -> SmallInts
         (H, W) integers; background (0) is a label like the others.
     reach
         In pixels, 1 to `MAX_REACH`; distances of `reach` and more are given as ``reach ** 2``.
+    outside
+        The same for the background, where less is enough there; `reach` if None.
 
     Returns
     -------
@@ -47,20 +50,26 @@ def squared_distances(labels: NDArray[np.integer[Any]], reach: int) -> SmallInts
     def fill(start: int) -> None:
         stop = min(start + _BLOCK_ROWS, height)
         low, high = max(start - reach, 0), min(stop + reach, height)
-        out[start:stop] = _block(labels[low:high], reach, out.dtype)[start - low : stop - low]
+        out[start:stop] = _block(labels[low:high], reach, min(outside or reach, reach), out.dtype)[
+            start - low : stop - low
+        ]
 
     in_threads(fill, range(0, height, _BLOCK_ROWS), worth_it=labels.size > LARGE_PX)
     return out
 
 
-def _block(labels: NDArray[np.integer[Any]], reach: int, dtype: np.dtype[Any]) -> SmallInts:
+def _block(labels: NDArray[np.integer[Any]], reach: int, outside: int, dtype: np.dtype[Any]) -> SmallInts:
     across = _run_distances(labels, reach, dtype)
+    if outside < reach:
+        np.minimum(across, dtype.type(outside), out=across, where=labels == 0)
     across *= across
     down = _run_distances(labels.T, reach, dtype).T
     down *= down
     squared = np.minimum(across, down)
     # A row past another label may give too small a squared run, but never below the square of that label's distance.
     for step in range(1, min(reach, len(squared))):
+        if step % _LOOK_EVERY == 0 and step * step >= squared.max():
+            break  # nothing is so far from another label
         added = across + dtype.type(step * step)
         np.minimum(squared[step:], added[:-step], out=squared[step:])
         np.minimum(squared[:-step], added[step:], out=squared[:-step])

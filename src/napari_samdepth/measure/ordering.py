@@ -22,11 +22,11 @@ Ints = NDArray[np.int64]
 Relation = Literal["front", "behind", "unsure"]
 
 SKIP_PX = 2
-"""Pixels next to the boundary that are not compared, where the label is thick enough."""
+"""Samples of the depth next to the boundary that are not compared, where the label is thick enough."""
 REACH_PX = 5
-"""How far inside the boundary pixels are compared."""
+"""How far inside the boundary, in samples of the depth, it is compared."""
 GAP_PX = 2
-"""Labels touch if they face each other across at most this many background pixels."""
+"""Labels touch if they face each other across at most this many background pixels, or one sample of the depth."""
 MIN_DIFFERENCE = 0.02
 """Differences below this share of the map's range (P2-P98) are unsure: a smooth slope gives as much."""
 
@@ -73,7 +73,8 @@ def order_touching(regions: Regions, depth: DepthMap, k: float = 1.0) -> list[Or
     -------
     One entry per pair, by first and second label.
     """
-    contacts = _across(regions), _down(regions.index)
+    gap = max(GAP_PX, round(depth.upsampling))
+    contacts = _across(regions, gap), _down(regions.index, gap)
     codes = [_pair_code(contact, len(regions)) for contact in contacts]
     keys, pair = np.unique(np.concatenate(codes), return_inverse=True)
     if not keys.size:
@@ -112,14 +113,14 @@ class _Contacts:
     step: int
 
 
-def _down(index: NDArray[np.int32]) -> _Contacts:
+def _down(index: NDArray[np.int32], widest: int) -> _Contacts:
     """Find where one label lies above another."""
     width, flat = index.shape[1], index.reshape(-1)
     ends = index[:-1] != index[1:]
     ends &= index[:-1] > 0
     above = np.flatnonzero(ends)
     parts = [(above[:0], above[:0])]
-    for gap in range(1, GAP_PX + 2):
+    for gap in range(1, widest + 2):
         above = above[above + gap * width < flat.size]
         below = above + gap * width
         there = flat[below]
@@ -130,7 +131,7 @@ def _down(index: NDArray[np.int32]) -> _Contacts:
     return _Contacts(flat[at_first], flat[at_second], at_first, at_second, width)
 
 
-def _across(regions: Regions) -> _Contacts:
+def _across(regions: Regions, widest: int) -> _Contacts:
     """Find where one label lies left of another, from the runs of the rows."""
     width = regions.index.shape[1]
     row = regions.run_start // width
@@ -138,7 +139,7 @@ def _across(regions: Regions) -> _Contacts:
     next_to = is_label[:-1] & is_label[1:] & (row[:-1] == row[1:])
     left = [np.flatnonzero(next_to)]
     right = [left[0] + 1]
-    narrow = ~is_label[1:-1] & (regions.run_length[1:-1] <= GAP_PX)
+    narrow = ~is_label[1:-1] & (regions.run_length[1:-1] <= widest)
     over = narrow & is_label[:-2] & is_label[2:] & (row[:-2] == row[2:])
     over &= regions.run_index[:-2] != regions.run_index[2:]
     left.append(np.flatnonzero(over))
@@ -162,9 +163,11 @@ def _beside(
         second_is_low = contact.second < contact.first
         sides.append((2 * pair + second_is_low, contact.first, contact.at_first, -contact.step))
         sides.append((2 * pair + ~second_is_low, contact.second, contact.at_second, contact.step))
-    skip, reach = round(SKIP_PX * upsampling), round(REACH_PX * upsampling)
-    deep = _samples(index, values, sides, range(skip, reach + 1), n_sides)
-    shallow = _samples(index, values, sides, range(skip), n_sides)  # where a label is too thin for the others
+    skip, reach, sample = round(SKIP_PX * upsampling), round(REACH_PX * upsampling), max(int(upsampling), 1)
+    deep = _samples(index, values, sides, range(skip, reach + 1, sample), n_sides)
+    shallow = _samples(
+        index, values, sides, range(0, skip, sample), n_sides
+    )  # where a label is too thin for the others
     median = np.where(deep.count > 0, deep.quantile(0.5), shallow.quantile(0.5))
     mad = np.where(deep.count > 0, deep.mad(), shallow.mad())
     return median.reshape(-1, 2), mad.reshape(-1, 2)

@@ -228,9 +228,9 @@ def _plane_readout(labels: NDArray[np.integer[Any]], depth: DepthMap) -> pd.Data
 
 
 def _distances(labels: NDArray[Any], upsampling: float) -> NDArray[Any]:
-    """Return squared distances as far as the core and the rings need them."""
-    need = max(2 * CORE_PX, RING_PX + 1) * upsampling
-    return squared_distances(labels, min(max(ceil(need), 2), MAX_REACH))
+    """Return squared distances as far as the core and, in the background, the outer ring need them."""
+    core, ring = (min(max(ceil(need * upsampling), 2), MAX_REACH) for need in (2 * CORE_PX, RING_PX + 1))
+    return squared_distances(labels, max(core, ring), ring)
 
 
 def _margin_squared(inradius_squared: NDArray[Any], upsampling: float) -> NDArray[Any]:
