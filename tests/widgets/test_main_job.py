@@ -143,3 +143,20 @@ def test_opening_and_closing_the_docks_leaves_nothing_behind(make_napari_viewer:
         QApplication.processEvents()
         counts.append(listeners())
     assert counts[-1] == counts[0]
+
+
+def test_a_click_lands_where_it_is_made_whatever_the_units(bench: Bench) -> None:
+    viewer, state = bench.viewer, bench.session.state
+    viewer.add_image(data.coins(), scale=(0.1, 0.1), units=("um", "um"), name="coins")
+    viewer.add_labels(np.zeros((8, 8), dtype=int), scale=(4000, 4000), units=("nm", "nm"), name="coarse")
+    viewer.reset_view()
+    bench.segment.start()
+    bench.until(lambda: state.phase == "ready")
+    bench.settle()
+    bench.click(COIN[0] * 100, COIN[1] * 100)  # the view is in nm
+    bench.settle()
+    assert np.allclose(viewer.layers["SAM prompts"].data, [COIN], atol=1)
+    assert (viewer.layers["SAM preview"].data == 1)[COIN]
+    bench.click(COIN[0] * 100, 7000)
+    bench.settle()
+    assert np.allclose(viewer.layers["SAM prompts"].data[1], (COIN[0], 70), atol=1)

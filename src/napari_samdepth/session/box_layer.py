@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from napari.components import Dims
 from napari.layers import Image, Shapes
 from numpy.typing import NDArray
 
-from napari_samdepth.session.layers import placement, spatial_shape
+from napari_samdepth.session.layers import spatial_shape, view_placement
 from napari_samdepth.session.searches import DRAWN, FoundBox
 
 COLOUR = "#f1c40f"
@@ -18,8 +19,8 @@ NO_NUMBER = -2
 class BoxLayer:
     """Reads and writes the boxes; what a box stands for is kept in the layer's features, so that it moves with it."""
 
-    def __init__(self, image: Image) -> None:
-        """Make the layer on the grid of `image`."""
+    def __init__(self, image: Image, dims: Dims) -> None:
+        """Make the layer on the grid of `image`, in the units of the view."""
         self.layer = Shapes(
             ndim=image.ndim,
             name="SAM boxes",
@@ -29,7 +30,7 @@ class BoxLayer:
             features=_features([]),
             feature_defaults=_default(""),
             text={"string": "{text}", "color": COLOUR, "size": 9, "anchor": "upper_left"},
-            **placement(image),
+            **view_placement(image, dims),
         )
         self.layer.mode = "add_rectangle"  # whoever selects it wants to drag a box
 

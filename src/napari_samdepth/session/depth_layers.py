@@ -159,6 +159,8 @@ class DepthSource:
     ----------
     layer_data
         The layer's data, to see whether they were exchanged.
+    shown
+        Where the plane lies in them.
     data
         (h, w), a view or a lazy array.
     matrix
@@ -172,6 +174,7 @@ class DepthSource:
     """
 
     layer_data: Any
+    shown: Shown
     data: Any
     matrix: NDArray[np.float64]
     shape: tuple[int, int]
@@ -196,8 +199,12 @@ class DepthSource:
         return sampled
 
     def same(self, other: DepthSource) -> bool:
-        """Whether the other one is of the same data and lies in the same place."""
-        return self.layer_data is other.layer_data and np.array_equal(self.matrix, other.matrix)
+        """Whether the other one is the same plane of the same data, means the same and lies in the same place."""
+        return (
+            self.layer_data is other.layer_data
+            and (self.shown, self.shape, self.known) == (other.shown, other.shape, other.known)
+            and np.array_equal(self.matrix, other.matrix)
+        )
 
 
 def depth_source(
@@ -219,4 +226,4 @@ def depth_source(
     shown = shown_plane(depth, viewer.dims, MAX_SIDE)
     matrix = plane_affine(target, target_shown, depth, shown, viewer.dims)
     step = math.sqrt(math.prod(shown.step))
-    return DepthSource(depth.data, plane_data(depth, shown), matrix, target_shown.shape, known, step)
+    return DepthSource(depth.data, shown, plane_data(depth, shown), matrix, target_shown.shape, known, step)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image
 
@@ -14,7 +13,7 @@ from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.no_reading import NoReading, checked_no_reading
 from napari_samdepth.models.loading import load_depth_estimator
 from napari_samdepth.session.choices import Variant, short_name
-from napari_samdepth.session.depth_layers import DepthLayer, depth_layer_for, depth_source, fill_depth
+from napari_samdepth.session.depth_layers import DepthLayer, DepthSource, depth_layer_for, depth_source, fill_depth
 from napari_samdepth.session.geometry import Shown, shown_plane
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import MAX_SIDE, METADATA_KEY, placement, plane_data, read_plane, spatial_shape
@@ -38,7 +37,7 @@ class Depths:
         self.known: list[DepthLayer] = []
         self.active: DepthLayer | None = None
         self.changed: Callable[[], None] = lambda: None
-        self._plane: tuple[tuple[Any, ...], DepthMap] | None = None
+        self._plane: tuple[DepthSource, DepthMap] | None = None
         self._said = ""
 
     def add(self, image: Image, variant: Variant) -> None:
@@ -125,17 +124,13 @@ class Depths:
         """Return the active depth on the grid of an image's plane, None where there is none."""
         if self.active is None:
             return None
-        layer = self.active.layer
-        ends = np.stack([layer.data_to_world(np.full(layer.ndim, at)) for at in (0, 1)])
-        key = (self.active, id(layer.data), image, shown, tuple(self._viewer.dims.point), tuple(ends.ravel()))
-        if self._plane is not None and all(a is b or a == b for a, b in zip(self._plane[0], key, strict=True)):
-            return self._plane[1]
         try:
-            depth = depth_source(self.active, image, shown, self._viewer).render()
+            source = depth_source(self.active, image, shown, self._viewer)
         except LayerError:
             return None
-        self._plane = (key, depth)
-        return depth
+        if self._plane is None or not self._plane[0].same(source):
+            self._plane = (source, source.render())
+        return self._plane[1]
 
     def _missing(self, known: DepthLayer) -> str:
         """Return in words how much of the shown plane of a depth layer holds no reading, "" if nothing is missing."""

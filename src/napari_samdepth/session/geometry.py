@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pint
 from napari.components import Dims, ViewerModel
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
@@ -89,6 +91,40 @@ class Shown:
         return tuple(index)
 
 
+def unit_factors(layer: Layer, dims: Dims) -> NDArray[np.float64]:
+    """Return how many of the view's units one unit of the layer is, for each axis of the layer.
+
+    napari 0.9 draws layers of nm, µm and mm in one physical space, in the smallest of their units (`dims.units`). Where
+    the units of two layers cannot be converted, as pixels beside µm, it draws the bare numbers of all layers; so
+    everything here is 1.
+    """
+    return 1 / _view_factors(layer, dims)
+
+
+def _view_factors(layer: Layer, dims: Dims) -> NDArray[np.float64]:
+    view = dims.units
+    if view is None or len(view) < layer.ndim:
+        return np.ones(layer.ndim)
+    return np.array([_base(shared) / _base(own) for own, shared in zip(layer.units, view[-layer.ndim :], strict=True)])
+
+
+@lru_cache(maxsize=256)
+def _base(unit: pint.Unit) -> float:
+    """Return how many of pint's base units (m, s) one unit is."""
+    return float(pint.get_application_registry().get_base_units(unit)[0])  # type: ignore[no-untyped-call]
+
+
+def to_world(layer: Layer, points: NDArray[np.float64], dims: Dims) -> NDArray[np.float64]:
+    """Return data points (n, layer.ndim) of a layer where the view has them: in its units, as `dims.point` is."""
+    return np.array([layer.data_to_world(point) for point in points], dtype=np.float64) * unit_factors(layer, dims)
+
+
+def from_world(layer: Layer, world: NDArray[np.float64], dims: Dims) -> NDArray[np.float64]:
+    """Return points of the view (n, at least layer.ndim) in its units as data points (n, layer.ndim) of a layer."""
+    own = world[:, world.shape[1] - layer.ndim :] / unit_factors(layer, dims)
+    return np.array([layer.world_to_data(point) for point in own], dtype=np.float64)
+
+
 def shown_plane(layer: Image | Labels, dims: Dims, max_side: int | None = None) -> Shown:
     """Return the plane of `layer` that a viewer with these `dims` shows.
 
@@ -115,9 +151,7 @@ def shown_plane(layer: Image | Labels, dims: Dims, max_side: int | None = None) 
         raise LayerError(f"The view shows no plane of “{layer.name}”; roll the axes back until it is seen.")
     shapes = [level.shape for level in layer.data] if layer.multiscale else [layer.data.shape]
     full = shapes[0]
-    # as napari slices: where a layer is sheared or turned out of the plane, what the plane's own axes add is left out
-    across = np.where(np.isin(np.arange(dims.ndim), dims.displayed), 0.0, dims.point)
-    at = np.round(np.asarray(layer.world_to_data(across), dtype=np.float64)).astype(int)
+    at = np.round(_slice_in_data(layer, dims)[0]).astype(int)
     for axis in range(layer.ndim):
         if axis not in (rows_axis, cols_axis) and not 0 <= at[axis] < full[axis]:
             raise LayerError(f"“{layer.name}” has nothing at the shown slice; move the slider to a slice it has.")
@@ -135,12 +169,29 @@ def shown_plane(layer: Image | Labels, dims: Dims, max_side: int | None = None) 
     )
 
 
+def _slice_in_data(layer: Layer, dims: Dims) -> NDArray[np.float64]:
+    """Return the shown point and how far the slice reaches to either side of it, in data pixels (3, layer.ndim).
+
+    Computed in napari's order to the last bit, for half-way between two slices that decides which one is drawn. As
+    there, what the plane's own axes add where a layer is sheared or turned out of the plane is left out (0).
+    """
+    hidden = [axis for axis in range(layer.ndim) if axis + dims.ndim - layer.ndim not in dims.displayed]
+    inverse = layer._data_to_world.inverse
+    linear = (inverse.linear_matrix @ np.diag(_view_factors(layer, dims)))[np.ix_(hidden, hidden)]
+    offset = inverse.translate[hidden]
+    world = np.array([dims.point, dims.margin_left, dims.margin_right])[:, -layer.ndim :][:, hidden]
+    out = np.zeros((3, layer.ndim))
+    out[:, hidden] = world @ linear.T + offset
+    out[1:, hidden] -= offset
+    return out
+
+
 def tilted(layer: Layer, dims: Dims) -> bool:
     """Whether a layer is sheared or turned out of the shown plane, so that the plane cuts through several slices."""
     plane = [axis - dims.ndim for axis in dims.displayed]
     world = np.zeros((3, dims.ndim))
     world[[1, 2], plane] = 1
-    data = np.array([layer.world_to_data(point) for point in world], dtype=np.float64)
+    data = from_world(layer, world, dims)
     return not np.allclose(np.delete(data - data[0], plane, axis=1), 0, atol=1e-9)
 
 
@@ -168,7 +219,10 @@ def points_to_plane(
     """
     if len(points) == 0:
         return np.zeros((0, 2)), np.zeros(0, dtype=bool)
-    data = np.array([_carry(point, layer, target, dims) for point in points], dtype=np.float64)
+    own = to_world(layer, points, dims)
+    world = np.tile(np.asarray(dims.point, dtype=np.float64), (len(points), 1))
+    world[:, dims.ndim - layer.ndim :] = own
+    data = from_world(target, world, dims)
     return shown.from_data(data), shown.holds(data)
 
 
@@ -182,21 +236,12 @@ def plane_affine(
     return np.asarray(np.round(matrix, 9))
 
 
-def _carry(point: NDArray[np.float64], layer: Layer, target: Layer, dims: Dims) -> NDArray[np.float64]:
-    """Return one data point of `layer` in data pixels of `target`, through the world."""
-    world = np.asarray(dims.point, dtype=np.float64).copy()
-    own = np.asarray(layer.data_to_world(point), dtype=np.float64)
-    world[len(world) - len(own) :] = own
-    return np.asarray(target.world_to_data(world), dtype=np.float64)
-
-
 def centre_on(labels: Labels, label: int, viewer: ViewerModel) -> None:
     """Move the camera to the centre of a label of the shown plane; the zoom stays."""
     shown = shown_plane(labels, viewer.dims)
     rows, cols = np.nonzero(np.asarray(shown.take(labels.data)) == label)
     if rows.size:
-        centre = shown.to_data(np.array([[rows.mean(), cols.mean()]]))[0]
-        world = np.asarray(labels.data_to_world(centre), dtype=np.float64)
+        world = to_world(labels, shown.to_data(np.array([[rows.mean(), cols.mean()]])), viewer.dims)[0]
         down, across = (axis - viewer.dims.ndim for axis in viewer.dims.displayed)
         # napari 0.9 moved the camera into the scene
         camera = getattr(viewer, "scene", viewer).camera
@@ -223,7 +268,7 @@ def show_plane(layer: Image | Labels, shown: Shown, viewer: ViewerModel) -> None
     plane = (shown.rows_axis + extra, shown.cols_axis + extra)
     if dims.ndisplay == len(plane) and tuple(dims.displayed) != plane:
         dims.order = (*(axis for axis in dims.order if axis not in plane), *plane)
-    world = np.asarray(layer.data_to_world(np.asarray(shown.point, dtype=np.float64)), dtype=np.float64)
+    world = to_world(layer, np.array([shown.point], dtype=np.float64), dims)[0]
     others = [axis for axis in range(extra, dims.ndim) if axis not in plane]
     dims.set_point(others, [float(world[axis - extra]) for axis in others])
 

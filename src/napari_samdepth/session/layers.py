@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.components import ViewerModel
+from napari.components import Dims, ViewerModel
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.labelling import LabelPatch, widened
 from napari_samdepth.core.plane import Limits, Plane, to_rgb
 from napari_samdepth.measure.readout import plain_name
-from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane
+from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane, unit_factors
 
 MAX_SIDE = 4096
 """Longest side in pixels of a multiscale level that is given to a model."""
@@ -91,6 +91,18 @@ def placement(layer: Layer) -> dict[str, Any]:
     """Return the keyword arguments that put a new layer exactly where `layer` is."""
     names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     return {name: getattr(layer, name) for name in names}
+
+
+def view_placement(layer: Layer, dims: Dims) -> dict[str, Any]:
+    """Return the keyword arguments that put a new layer exactly where `layer` is, in the view's units.
+
+    napari 0.9 reads the place of a click, which is in the view's units, as if it were in those of the layer clicked in.
+    """
+    place, factors = placement(layer), unit_factors(layer, dims)
+    if not np.array_equal(factors, np.ones(layer.ndim)):
+        place["affine"] = np.diag([*factors, 1.0]) @ layer.affine.affine_matrix
+        place["units"] = dims.units[-layer.ndim :]
+    return place
 
 
 def new_preview(image: Image) -> Labels:

@@ -15,9 +15,9 @@ from napari_samdepth.core.candidates import MaskInput
 from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.session.box_layer import BoxLayer
-from napari_samdepth.session.geometry import Shown, points_to_plane, shown_plane, tilted
+from napari_samdepth.session.geometry import Shown, points_to_plane, shown_plane, tilted, unit_factors
 from napari_samdepth.session.history import PromptState
-from napari_samdepth.session.layers import new_preview, placement, spatial_shape
+from napari_samdepth.session.layers import new_preview, spatial_shape, view_placement
 from napari_samdepth.session.lent_points import BACKGROUND, COLOURS, FEATURE, FOREGROUND, LentPoints
 
 SETTLED = ("added", "removed", "changed")
@@ -58,7 +58,7 @@ class PromptLayers:
         self._background = False
         self._lent: LentPoints | None = None if points is None else LentPoints(points)
         self.points = self._new_points(image) if points is None else points
-        self._box_layer = BoxLayer(image)
+        self._box_layer = BoxLayer(image, viewer.dims)
         self.boxes = self._box_layer.layer
         self.preview = new_preview(image)
 
@@ -88,6 +88,13 @@ class PromptLayers:
         self.boxes.events.data.connect(self._on_data)
         self.points.mouse_drag_callbacks.insert(0, self._on_press)
         self.focus()
+
+    def place(self) -> None:
+        """Put our layers where the image is now, in the units that the view has now."""
+        for layer in self.own:
+            for name, value in view_placement(self.image, self._viewer.dims).items():
+                if not _equal(getattr(layer, name), value):
+                    setattr(layer, name, value)
 
     def focus(self) -> None:
         """Select the points layer in its add mode."""
@@ -162,6 +169,12 @@ class PromptLayers:
         points = new.points[len(before.points) :]
         boxes = [box for box in new.boxes if not any(np.array_equal(box, other) for other in before.boxes)]
         _, inside = self._in_plane(points, self.points, shown)
+        lent = self.points if self._lent is not None else None
+        if lent is not None and len(points) and not np.allclose(unit_factors(lent, self._viewer.dims), 1):
+            return (
+                f"“{lent.name}” is in other units than the view, and napari puts clicks in such a layer elsewhere; "
+                "give it the units of the view, or press Start without it."
+            )
         there = inside.all() and all(self.box_in_plane(box, shown) is not None for box in boxes)
         if there or not tilted(self.image, self._viewer.dims):
             return ""
@@ -199,7 +212,7 @@ class PromptLayers:
             face_color_cycle=COLOURS,
             border_color="white",
             border_width=0.12,
-            **placement(image),
+            **view_placement(image, self._viewer.dims),
         )
 
     def _set_default(self, background: bool) -> None:
@@ -232,3 +245,9 @@ class PromptLayers:
             yield
         finally:
             self._quiet = before
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values of a layer's placement are the same: numbers, matrices, names or units."""
+    matrices = [getattr(value, "affine_matrix", value) for value in (one, other)]
+    return bool(np.array_equal(*matrices)) if isinstance(matrices[0], np.ndarray) else bool(one == other)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from napari.components import ViewerModel
+from napari.components import Dims, ViewerModel
 from napari.layers import Image, Labels
 
 from napari_samdepth.core.depthmap import DepthMap
@@ -16,7 +16,7 @@ from napari_samdepth.core.errors import LayerError
 from napari_samdepth.measure.readout import depth_readout, for_features
 from napari_samdepth.session.depth_layers import DepthLayer, DepthSource, depth_source
 from napari_samdepth.session.depths import Depths
-from napari_samdepth.session.geometry import Shown, shown_plane, stack_axis
+from napari_samdepth.session.geometry import Shown, from_world, shown_plane, stack_axis, to_world
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import write_features
 
@@ -147,21 +147,20 @@ class Readouts:
         if labels.multiscale:
             raise LayerError(f"“{labels.name}” is multiscale; give the readout an in-memory Labels layer.")
         source = depth_source(known, labels, shown, self._viewer)
-        axis = _common_axis(known.layer, labels, shown)
+        axis = _common_axis(known.layer, labels, shown, self._viewer.dims)
         stack = None if axis is None else (axis, known.layer.data)
         return Reading(labels, labels.data, shown, known, source, stack)
 
 
-def _common_axis(depth: Image, labels: Labels, shown: Shown) -> int | None:
+def _common_axis(depth: Image, labels: Labels, shown: Shown, dims: Dims) -> int | None:
     """Return the axis of a stack that has depth on the same grid; None where only the shown plane is to be read."""
     axis = stack_axis(shown)
     same_grid = depth.ndim == labels.ndim and not depth.multiscale and depth.data.shape == labels.data.shape
     if axis is None or not same_grid or labels.data.size > STACK_PIXELS or shown.rows_axis > shown.cols_axis:
         return None
-    corners = (np.zeros(labels.ndim), np.array(labels.data.shape, dtype=float))
-    if not all(np.allclose(depth.data_to_world(at), labels.data_to_world(at)) for at in corners):
-        return None
-    return axis
+    corners = np.stack([np.zeros(labels.ndim), np.array(labels.data.shape, dtype=float)])
+    same_place = np.allclose(from_world(depth, to_world(labels, corners, dims), dims), corners, atol=1e-3)
+    return axis if same_place else None
 
 
 def _named(table: pd.DataFrame, labels: Labels) -> pd.DataFrame:

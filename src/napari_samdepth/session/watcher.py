@@ -58,6 +58,7 @@ class Watcher:
         self._image: Image | None = None
         for name in DIMS:
             getattr(viewer.dims.events, name).connect(self._on_view_changed)
+        viewer.dims.events.units.connect(self._on_place_changed)
 
     def follow(self, image: Image | None) -> None:
         """Listen to `image` from now on and to no other; None for no image at all."""
@@ -74,6 +75,7 @@ class Watcher:
         self.follow(None)
         for name in DIMS:
             getattr(self._viewer.dims.events, name).disconnect(self._on_view_changed)
+        self._viewer.dims.events.units.disconnect(self._on_place_changed)
 
     def _on_view_changed(self, _event: Any = None) -> None:
         """Another slice may be shown: answers for the old one are void, its prompts stay in their slice."""
@@ -112,11 +114,10 @@ class Watcher:
         elif not awaited:
             self._state.say("The image looks different now; it is encoded anew at the next click.")
 
-    def _on_place_changed(self, event: Any) -> None:
-        """The image was moved: our own helper layers follow it."""
+    def _on_place_changed(self, _event: Any = None) -> None:
+        """The image was moved, or the view has other units: our own helper layers follow."""
         if self._offer.prompts is not None and self._image is not None:
-            for layer in self._offer.prompts.own:
-                setattr(layer, event.type, getattr(self._image, event.type))
+            self._offer.prompts.place()
 
     def _forget_plane(self, editing: int) -> None:
         """What was encoded and decoded is void; the label `editing` goes on being refined."""
