@@ -54,6 +54,7 @@ def call(*words: str) -> int:
         return int(stop.code or 0)
 
 
+SEGMENT = ("segment", "coins.png", "--out", "o.tif")
 REFUSED = {
     "no command": ((), "COMMAND"),
     "unknown command": (("paint",), "paint"),
@@ -69,6 +70,12 @@ REFUSED = {
     "box of no numbers": (("segment", "coins.png", "--box", "5,5,nan,9", "--out", "o.tif"), "--box: expected ROW"),
     "box outside": (("segment", "coins.png", "--box", "5,400,50,450", "--out", "o.tif"), "--box 5,400,50,450 lies"),
     "endless point": (("segment", "coins.png", "--point", "inf,5", "--out", "o.tif"), "argument --point: expected"),
+    "scribble outside": ((*SEGMENT, "--scribble", "5,5 5,900"), "--scribble 5,900 lies"),
+    "scribble of nothing": ((*SEGMENT, "--scribble", " "), "--scribble: expected 'ROW,COL"),
+    "scribble of words": ((*SEGMENT, "--scribble", "a b"), "--scribble: expected 'ROW,COL"),
+    "a strange scribble": ((*SEGMENT, "--scribble", "5,5 6,6:2"), "--scribble: expected"),
+    "lasso of two": ((*SEGMENT, "--lasso", "5,5 6,6"), "at least three corners"),
+    "lasso outside": ((*SEGMENT, "--lasso", "5,900 9,900 9,990"), "--lasso lies outside"),
     "short box": (("segment", "coins.png", "--box", "50,50,10", "--out", "o.tif"), "ROW_MAX"),
     "no out": (("segment", "coins.png", "--point", "5,5"), "--out"),
     "unknown model": (("segment", "coins.png", "--point", "5,5", "--model", "x", "--out", "o.tif"), "'x'"),

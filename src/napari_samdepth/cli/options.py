@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 POINT = "ROW,COL[:0|1]"
 BOX = "ROW_MIN,COL_MIN,ROW_MAX,COL_MAX"
+SCRIBBLE = "ROW,COL ROW,COL ...[:0|1]"
+LASSO = "ROW,COL ROW,COL ROW,COL ..."
 SEGMENTERS = "a name of `models list`, a SAM checkpoint, or a folder with SAM 2"
 
 
@@ -94,6 +96,27 @@ def box(text: str) -> list[float]:
     if row_min >= row_max or col_min >= col_max:
         raise argparse.ArgumentTypeError(f"ROW_MIN must be below ROW_MAX, and COL_MIN below COL_MAX, got {text!r}")
     return numbers
+
+
+def scribble(text: str) -> tuple[list[tuple[float, float]], int]:
+    """Return the (row, col) along a path in pixels, and its sign, 0 for background."""
+    path, _, sign = text.partition(":")
+    if sign not in ("", "0", "1") or not path.split():
+        raise argparse.ArgumentTypeError(f"expected '{SCRIBBLE}' in pixels, got {text!r}")
+    return _path(path, SCRIBBLE), int(sign or 1)
+
+
+def lasso(text: str) -> list[tuple[float, float]]:
+    """Return the corners (row, col) of a polygon in pixels, three or more."""
+    corners = _path(text, LASSO)
+    if len(corners) < 3:
+        raise argparse.ArgumentTypeError(f"expected at least three corners, '{LASSO}' in pixels, got {text!r}")
+    return corners
+
+
+def _path(text: str, shape: str) -> list[tuple[float, float]]:
+    pairs = [_numbers(pair, 2, f"'{shape}'") for pair in text.split()]
+    return [(row, col) for row, col in pairs]
 
 
 def natural(text: str) -> int:

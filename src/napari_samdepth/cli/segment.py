@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 from napari_samdepth.cli.files import add_image, add_out, read_rgb, say, to_file
 from napari_samdepth.cli.options import (
     BOX,
+    LASSO,
     POINT,
+    SCRIBBLE,
     SEGMENTERS,
     add_model,
     box,
     count,
+    lasso,
     natural,
     point,
     progress,
+    scribble,
     segmenter_of,
     share,
 )
@@ -33,13 +37,20 @@ SEARCHED = ("points_per_side", "crop_n_layers", "pred_iou_thresh", "stability_sc
 
 def add_segment(commands: Any) -> None:
     """Add the command ``segment`` to those of a parser."""
-    segment = commands.add_parser("segment", help="one object from points and a box: a labels TIFF")
+    segment = commands.add_parser("segment", help="one object from points, a box, scribbles or a lasso: a labels TIFF")
     add_image(segment)
     segment.add_argument(
         "--point", action="append", default=[], type=point, metavar=POINT,
         help="a click in pixels, from 0,0 at the top left; :0 for background (may be given again)",
     )  # fmt: skip
     segment.add_argument("--box", type=box, metavar=BOX, help="a box in pixels around the object")
+    segment.add_argument(
+        "--scribble", action="append", default=[], type=scribble, metavar=f"'{SCRIBBLE}'",
+        help="a path drawn over the object, in pixels; :0 for one over the background (may be given again)",
+    )  # fmt: skip
+    segment.add_argument(
+        "--lasso", type=lasso, metavar=f"'{LASSO}'", help="a polygon drawn around the object, in pixels"
+    )
     add_out(segment, "the labels TIFF to write")
     add_model(segment, SEGMENTERS)
     segment.set_defaults(run=_segment)
@@ -86,12 +97,18 @@ def _add_results(command: argparse.ArgumentParser) -> None:
 
 
 def _inside(options: argparse.Namespace, shape: tuple[int, ...]) -> None:
-    """Refuse points outside of the image, and a box that does not touch it."""
+    """Refuse points and scribbles outside of the image, and a box or a lasso that does not touch it."""
     rows, cols = shape[:2]
     beyond = f"lies outside of the image of {rows} rows and {cols} columns, which are counted from 0."
-    for row, col, _ in options.point:
+    clicks = [("--point", row, col) for row, col, _ in options.point]
+    drawn = [("--scribble", row, col) for path, _ in options.scribble for row, col in path]
+    for name, row, col in clicks + drawn:
         if not (-0.5 <= row < rows - 0.5 and -0.5 <= col < cols - 0.5):
-            raise ValueError(f"--point {row:g},{col:g} {beyond}")
+            raise ValueError(f"{name} {row:g},{col:g} {beyond}")
+    if options.lasso is not None:
+        lows, highs = (tuple(pick(side) for side in zip(*options.lasso, strict=True)) for pick in (min, max))
+        if lows[0] > rows - 0.5 or lows[1] > cols - 0.5 or highs[0] < -0.5 or highs[1] < -0.5:
+            raise ValueError(f"--lasso {beyond}")
     if options.box is not None:
         row_min, col_min, row_max, col_max = options.box
         if row_min >= rows or col_min >= cols or row_max <= 0 or col_max <= 0:
@@ -105,10 +122,16 @@ def _segment(options: argparse.Namespace) -> int:
     from napari_samdepth.core.prompts import Prompts
     from napari_samdepth.storage.export import write_labels
 
-    if not options.point and options.box is None:
-        raise ValueError(f"Give at least one --point {POINT} or a --box {BOX}.")
-    points = [(row, col) for row, col, _ in options.point]
-    prompts = Prompts(points, [sign for *_, sign in options.point], options.box)
+    if not options.point and not options.scribble and options.box is None and options.lasso is None:
+        raise ValueError(f"Give at least one --point {POINT}, a --box {BOX}, a --scribble or a --lasso.")
+    prompts = Prompts(
+        [(row, col) for row, col, _ in options.point],
+        [sign for *_, sign in options.point],
+        options.box,
+        scribbles=[path for path, _ in options.scribble],
+        scribble_labels=[sign for _, sign in options.scribble],
+        lasso=options.lasso,
+    )
     rgb = read_rgb(options)
     _inside(options, rgb.shape)
     segmenter = segmenter_of(options)
@@ -116,7 +139,7 @@ def _segment(options: argparse.Namespace) -> int:
     labels = np.zeros(rgb.shape[:2], dtype=np.uint8)
     change = write_mask(labels, answer.patch(), 1)
     if change is None:
-        raise ValueError("The model finds no object there; try another --point or --box.")
+        raise ValueError("The model finds no object there; try another prompt.")
     change.apply(labels)
     write_labels(options.out, labels, overwrite=options.overwrite)
     score = min(float(answer.scores[answer.best]), 1.0)
