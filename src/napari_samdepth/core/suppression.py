@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 def non_maximum(boxes: NDArray[np.float64], scores: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
     """Return the indices of boxes that no better-scored kept box overlaps by an IoU above `threshold`.
 
+    Numbers are float32 and rounded as torchvision's are, so that what lies at the threshold falls to the same side.
+
     Parameters
     ----------
     boxes
@@ -23,7 +25,7 @@ def non_maximum(boxes: NDArray[np.float64], scores: NDArray[np.float64], thresho
     Indices of the kept boxes, best first.
     """
     order = np.argsort(-scores, kind="stable")
-    top, left, bottom, right = np.ascontiguousarray(boxes[order].T)
+    top, left, bottom, right = np.ascontiguousarray(boxes[order].T, dtype=np.float32)
     areas = (bottom - top) * (right - left)
     alive = np.ones(len(order), dtype=bool)
     for at in range(len(order)):
@@ -36,5 +38,6 @@ def non_maximum(boxes: NDArray[np.float64], scores: NDArray[np.float64], thresho
         width -= np.maximum(left[rest], left[at])
         common = np.maximum(height, 0, out=height)
         common *= np.maximum(width, 0, out=width)
-        alive[rest] &= common <= threshold * (areas[at] + areas[rest] - common)
+        with np.errstate(invalid="ignore"):  # two boxes without area share none
+            alive[rest] &= ~(common / (areas[at] + areas[rest] - common) > np.float64(threshold))
     return np.asarray(order[alive])

@@ -84,6 +84,38 @@ def scene(seed: int = 0, objects: int = 60) -> NDArray[np.int32]:
     return out
 
 
+class PlantedDiscs(nn.Module):
+    """Answers a click with discs whose edges run through many low-resolution samples, and soft enough to matter."""
+
+    def __init__(self, seed: int, count: int = 40) -> None:
+        super().__init__()
+        rng = np.random.default_rng(seed)
+        self.centres = rng.integers(4, LOW_RES - 4, (count, 2))
+        self.radii = rng.choice([5.0, 50**0.5, 65**0.5], count)  # 12 and 16 points of a grid lie at these distances
+        self.steepness = rng.uniform(15, 40, count)
+        self.score = rng.uniform(0.7, 1.0, (count, 3))
+
+    def forward(self, sparse_prompt_embeddings: Tensor, **_others: Any) -> tuple[Tensor, Tensor]:
+        rows, cols = np.mgrid[:LOW_RES, :LOW_RES]
+        logits, scores = [], []
+        for x, y in sparse_prompt_embeddings[:, 0].tolist():
+            away = np.hypot(*(self.centres - np.array([y, x]) * (LOW_RES / SIDE)).T)
+            disc = int(np.argmin(away - self.radii))
+            distance = np.hypot(rows - self.centres[disc, 0], cols - self.centres[disc, 1])
+            radii = self.radii[disc] + np.array([0.0, 1.0, -2.0])
+            logits.append((radii[:, None, None] - distance) * self.steepness[disc])
+            scores.append(self.score[disc])
+        return torch.tensor(np.array(logits), dtype=torch.float32), torch.tensor(np.array(scores), dtype=torch.float32)
+
+
+def discs_sam(seed: int) -> Sam:
+    """Return a small Sam that answers with discs."""
+    sam = small_sam()
+    sam.prompt_encoder = PlantedPrompts()
+    sam.mask_decoder = PlantedDiscs(seed)
+    return sam
+
+
 def planted_sam(seed: int = 0) -> Sam:
     """Return a small Sam with planted answers."""
     sam = small_sam()

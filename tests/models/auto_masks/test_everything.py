@@ -17,7 +17,7 @@ from napari_samdepth.models.builtin.segmenter import load_builtin
 from napari_samdepth.models.runtime.device import Device
 from napari_samdepth.models.sam.segmenter import SamSegmenter
 
-from .planted import planted_sam
+from .planted import discs_sam, planted_sam
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,22 @@ def test_the_masks_are_those_of_the_generator(
         if same is not None:
             assert same["stability_score"] == pytest.approx(record["stability_score"], abs=1e-3)
             assert same["crop_box"] == [float(v) for v in (*record["crop_box"][:2], *record["crop_box"][2:])]
+
+
+@pytest.mark.parametrize("points_per_side", [8, 16, 32])
+@pytest.mark.parametrize(("seed", "shape"), [(0, (300, 300)), (1, (280, 200)), (2, (190, 257))])
+def test_small_masks_pass_where_the_generators_do(seed: int, shape: tuple[int, int], points_per_side: int) -> None:
+    """Of a few low-resolution pixels the stability is another at image resolution, and that counts."""
+    sam = discs_sam(seed)
+    parameters: dict[str, Any] = {"points_per_side": points_per_side, "pred_iou_thresh": 0.7}
+    segmenter, rgb = SamSegmenter(sam, "planted", "planted", Device("cpu", "for the test")), picture(*shape)
+    theirs = SamAutomaticMaskGenerator(sam, **parameters).generate(rgb)
+    ours = segment_everything(segmenter, segmenter.encode(rgb), **parameters).records()
+    assert len(theirs) > 15
+    same = [sorted((r["predicted_iou"], *r["point_coords"][0]) for r in records) for records in (ours, theirs)]
+    assert same[0] == same[1]
+    assert matched(ours, theirs) >= 0.99
+    assert matched(theirs, ours) >= 0.99
 
 
 def test_crops_are_those_of_the_generator() -> None:

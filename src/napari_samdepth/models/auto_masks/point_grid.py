@@ -1,7 +1,8 @@
 """Clicks on grids over an image and its crops, and the masks that pass: the search behind whole-image masks.
 
-Scores and stability are looked at on the low-resolution logits first; only masks that may pass are brought to image
-resolution, inside the box that they touch, and are judged there once more by the same rule.
+Masks whose predicted IoU is too low are never made; the others are brought to image resolution, inside the box that
+they touch, and their stability is judged there. Low-resolution logits would not do: of a mask of fifty samples their
+stability differs by a tenth.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from napari_samdepth.core.maskset import FoundMask, MaskSet
 from napari_samdepth.core.resample import Box, Frame, logits_in_box, positive_box
 from napari_samdepth.models.protocols import Report, Segmenter
 
-MARGIN = 0.06
-"""By how much the stability of low-resolution logits may differ from that at image resolution."""
 LARGE = 1 << 15
 """Pixels of a box from which three masks, of which only the edges are computed, cost less than one map of logits."""
 NEAR_EDGE = 20
@@ -166,8 +165,6 @@ def _judged(
     else:
         logits, scores, clicks, frame = promising(*seg.point_masks(view, points), least)
     for low, score, click in zip(logits, scores, clicks, strict=True):
-        if stability(low, search.stability_score_offset) < search.stability_score_thresh - MARGIN:
-            continue
         point = (float(points[click, 0]) + crop[0], float(points[click, 1]) + crop[1])
         found = stable_mask(low, float(score), frame, (crop[0], crop[1]), point, crop, search)
         if found is not None and not _cut_off(found.box, crop, image_shape):
