@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 import zipfile
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
 
-from napari_samdepth.core.errors import Cancelled
+from napari_samdepth.core.errors import Cancelled, ModelError
+from napari_samdepth.models.loading import load_segmenter
 from napari_samdepth.models.runtime.device import choose_device
 from napari_samdepth.models.runtime.hardware import hardware
 from napari_samdepth.session.choices import (
@@ -26,7 +29,7 @@ from napari_samdepth.session.choices import (
 )
 from napari_samdepth.session.session import AnnotationSession
 from napari_samdepth.session.speed import expected, keep, timed
-from napari_samdepth.storage.settings import load_settings
+from napari_samdepth.storage.settings import OwnModel, change_settings, load_settings
 
 from .conftest import WAIT
 
@@ -295,3 +298,39 @@ def test_what_nobody_waits_for_at_the_end_is_not_measured() -> None:
 
     with pytest.raises(Cancelled):
         timed(lambda _tell: np.zeros(1), report)
+
+
+@pytest.fixture
+def closed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of models that may not be looked into, for root as well."""
+    place = folder / "models"
+    (place / "vit_b").mkdir(parents=True)
+    (place / "own.pth").write_bytes(PICKLE)
+    real = os.stat
+
+    def look(path: Any, *more: Any, **how: Any) -> os.stat_result:
+        if isinstance(path, (str, os.PathLike)) and place in Path(path).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *more, **how)
+
+    monkeypatch.setattr(os, "stat", look)
+    return place
+
+
+def test_a_models_folder_that_cannot_be_read_is_said_and_raises_nothing(closed: Path) -> None:
+    change_settings(lambda settings: settings.with_own(OwnModel("segment", str(closed / "own.pth"))))
+    choice = _named("vit_b")
+    assert not choice.present
+    assert choice.problem == (
+        f"{closed} cannot be read (Permission denied); check its permissions, or set NAPARI_SAMDEPTH_MODELS to another "
+        "folder."
+    )
+    assert _named("builtin").problem == ""
+    assert _named(str(closed / "own.pth")).problem == (
+        "“own.pth” cannot be read (Permission denied); check its permissions, or forget it with ✕."
+    )
+    assert all(choice.problem for task in ("depth", "text") for choice in model_choices(task) if not choice.present)
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_segmenter("vit_b", download=False)
+    with pytest.raises(ChoiceError, match="cannot be read"):
+        remember_own("segment", closed / "own.pth")

@@ -145,27 +145,41 @@ def device_text() -> tuple[str, str]:
 
 
 def _from_catalog(entry: ModelEntry, device: str) -> ModelChoice:
-    present = entry.ships or store.entry_status(entry).present
+    status = store.entry_status(entry)
+    present = status.present
     wait = expected(entry.task, entry.name, device, entry.architecture)
     size = "ships with the package" if entry.ships else f"{entry.size / 1e6:,.0f} MB"
     where = "" if present else " (not downloaded yet)"
     tooltip = f"{entry.good_for}\nLicence: {entry.licence}. Size: {size}{where}.\n{speed_text(wait, device)}"
     hint = _hint(entry.title.partition(" · ")[0], entry.task, wait, device)
     coarser = entry.family in COARSER
-    return ModelChoice(entry.name, entry.title, tooltip, present, entry.size, hint, coarser=coarser)
+    return ModelChoice(
+        entry.name, entry.title, tooltip, present, entry.size, hint, coarser=coarser, problem=status.problem
+    )
 
 
 def _from_path(task: Task, path: str, device: str, own: list[str]) -> ModelChoice:
     place = Path(path)
     alike = sum(Path(other).name == place.name for other in own) > 1
     title = f"{place.name} ({place.parent.name})" if alike else place.name
-    if not place.exists():
-        problem = f"“{place.name}” is no longer in {place.parent}; put it back there, or forget it with ✕."
+    problem = _problem_of(place)
+    if problem:
         return ModelChoice(path, f"missing · {title}", f"{path}\n{problem}", True, 0, own=True, problem=problem)
     wait = expected(task, path, device)
     tooltip = f"Your own: {path}\nIts licence is the one it came with. {speed_text(wait, device)}"
     coarser = task == "depth" or (task == "segment" and place.is_file())
     return ModelChoice(path, title, tooltip, True, 0, _hint(title, task, wait, device), own=True, coarser=coarser)
+
+
+def _problem_of(place: Path) -> str:
+    """Return why the file or folder of an own model is not there, "" if it is."""
+    try:
+        os.stat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"“{place.name}” is no longer in {place.parent}; put it back there, or forget it with ✕."
+    except OSError as error:
+        return f"“{place.name}” cannot be read ({error.strerror}); check its permissions, or forget it with ✕."
+    return ""
 
 
 def _hint(title: str, task: Task, wait: Expected | None, device: str) -> str:

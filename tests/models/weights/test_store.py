@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.server
 import json
+import os
 import struct
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +22,7 @@ import pytest
 import xxhash
 
 from napari_samdepth.core.errors import Cancelled, ModelError
+from napari_samdepth.models import catalog
 from napari_samdepth.models.catalog import find
 from napari_samdepth.models.weights import fetch as fetch_module
 from napari_samdepth.models.weights import store
@@ -341,3 +347,176 @@ def test_the_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert models_folder().name == "models"
     assert "napari-samdepth" in models_folder().parts
     assert entry_status(find("builtin")).present
+
+
+SLOW = """
+import time
+from dataclasses import replace
+from pathlib import Path
+from napari_samdepth.models.catalog import find
+from napari_samdepth.models.weights import store
+if {no_locks}:
+    import errno, fcntl
+    def flock(fd, kind): raise OSError(errno.ENOLCK, "No locks available")
+    fcntl.flock = flock
+notes = set()
+entry = replace(find("vit_b"), url="{address}/sam_vit_b_01ec64.pth", checksum="{checksum}", size={size})
+def tell(done, what):
+    if what.partition(":")[0] not in notes:
+        notes.add(what.partition(":")[0])
+        print(what, flush=True)
+    while {hold} and not Path({folder!r} + ".go").exists(): time.sleep(0.02)
+path = store.fetch_entry(entry, Path({folder!r}), tell)
+print("at", path, flush=True)
+"""
+
+
+def _another(entry: Any, folder: Path, hold: bool, no_locks: bool = False) -> subprocess.Popen[str]:
+    address = entry.url.rpartition("/")[0]
+    code = SLOW.format(
+        address=address, checksum=entry.checksum, size=entry.size, folder=str(folder), hold=hold, no_locks=no_locks
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("no_locks", [False, True], ids=["locks", "a file system without locks"])
+def test_two_processes_fetch_a_model_once(no_locks: bool, entry: Any, server: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    first, second = _another(entry, folder, True, no_locks), None
+    try:
+        assert first.stdout is not None
+        while not first.stdout.readline().startswith("downloading vit_b"):
+            pass
+        second = _another(entry, folder, False, no_locks)
+        assert second.stdout is not None
+        assert second.stdout.readline().startswith("another process is downloading vit_b: ")
+    finally:
+        (tmp_path / "models.go").touch()
+        ended = [(process.communicate(timeout=60), process.returncode) for process in (first, second) if process]
+    assert [code for _, code in ended] == [0, 0]
+    assert _only(folder) == {"vit_b/sam_vit_b_01ec64.pth": CONTENT}
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("no_locks", [False, True], ids=["locks", "a file system without locks"])
+def test_a_killed_download_is_gone_on_with_by_another(
+    no_locks: bool, entry: Any, server: Server, tmp_path: Path
+) -> None:
+    first = _another(entry, tmp_path, True, no_locks)
+    assert first.stdout is not None
+    first.stdout.readline()
+    while not _left(tmp_path):
+        time.sleep(0.02)
+    first.kill()
+    first.communicate()
+    second = _another(entry, tmp_path, False, no_locks)
+    assert second.communicate(timeout=60)[0].endswith("sam_vit_b_01ec64.pth\n")
+    assert _only(tmp_path) == {"vit_b/sam_vit_b_01ec64.pth": CONTENT}
+    assert server.requests[-1][1].startswith("bytes=")
+
+
+def test_whoever_waits_for_another_process_can_cancel(entry: Any, tmp_path: Path) -> None:
+    first = _another(entry, tmp_path, True)
+    assert first.stdout is not None
+    first.stdout.readline()
+    told: list[str] = []
+
+    def tell(fraction: float, what: str) -> None:
+        told.append(what)
+        raise Cancelled
+
+    begun = time.monotonic()
+    with pytest.raises(Cancelled):
+        fetch_entry(entry, tmp_path, tell)
+    assert time.monotonic() - begun < 1
+    assert told[0].startswith("another process is downloading vit_b: ")
+    first.kill()
+    first.communicate()
+
+
+def test_a_folder_that_cannot_be_written_is_said(
+    entry: Any, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def refuse(fd: int, kind: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(ModelError, match=r"vit_b cannot be written \(Read-only file system\); set NAPARI_SAMDEPTH"):
+        fetch_entry(entry, tmp_path)
+    assert server.requests == []
+
+
+def test_what_is_not_verified_is_said_so(
+    hub_entry: Any, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from napari_samdepth.cli import main
+
+    server.linked_tag = True
+    monkeypatch.setenv(store.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(store, "find", lambda name: hub_entry)
+    monkeypatch.setattr(catalog, "ENTRIES", (hub_entry,))
+    fetch_entry(replace(hub_entry, files=("model.safetensors",)))
+    server.linked_tag = False
+    fetch_entry(hub_entry)
+    status = verify("dpt-large")
+    assert status.unverified == ("config.json", "preprocessor_config.json")
+    assert main(["models", "verify", "dpt-large"]) == 0
+    expected = "config.json, preprocessor_config.json not verified: no published checksum"
+    assert capsys.readouterr().out.strip().endswith(expected)
+    assert main(["models", "list"]) == 0
+    assert "(not verified: no published checksum)" in capsys.readouterr().out
+    (tmp_path / "dpt-large" / "checksums.json").write_text("[1]")
+    assert entry_status(hub_entry).unverified == hub_entry.files
+
+
+def test_a_page_that_was_kept_for_a_file_is_found_and_replaced(
+    hub_entry: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = fetch_entry(hub_entry, tmp_path)
+    page = b"<!DOCTYPE html><html>Sign in.</html>"
+    (place / "config.json").write_bytes(page)
+    record = json.loads((place / "checksums.json").read_text())
+    record["config.json"] = f"sha256:{hashlib.sha256(page).hexdigest()}"
+    (place / "checksums.json").write_text(json.dumps(record))
+    monkeypatch.setattr(store, "find", lambda name: hub_entry)
+    with pytest.raises(ModelError, match=r"config\.json is a web page; download it again"):
+        verify("dpt-large", tmp_path)
+    fetch_entry(hub_entry, tmp_path)
+    assert (place / "config.json").read_bytes() == b'{"model_type": "dpt"}'
+    assert verify("dpt-large", tmp_path).present
+
+
+def test_a_page_in_a_files_place_is_not_kept(hub_entry: Any, server: Server, tmp_path: Path) -> None:
+    path = next(path for path in server.files if path.endswith("/config.json"))
+    good, server.files[path] = server.files[path], b"<html>Sign in to this network.</html>"
+    with pytest.raises(ModelError, match=r"sent a web page instead of config\.json"):
+        fetch_entry(hub_entry, tmp_path)
+    assert not entry_status(hub_entry, tmp_path).present
+    assert not (tmp_path / "dpt-large" / "config.json").exists()
+    server.files[path] = good
+    assert fetch_entry(hub_entry, tmp_path) == tmp_path / "dpt-large"
+
+
+def test_an_unreadable_folder_stops_no_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from napari_samdepth.cli import main
+
+    monkeypatch.setenv(store.FOLDER_VARIABLE, str(tmp_path))
+    real = os.stat
+
+    def look(path: Any, *more: Any, **how: Any) -> os.stat_result:
+        if isinstance(path, (str, os.PathLike)) and tmp_path in Path(path).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *more, **how)
+
+    monkeypatch.setattr(os, "stat", look)
+    assert main(["models", "list"]) == 0
+    told = capsys.readouterr()
+    assert told.out.count("unreadable") == sum(not entry.ships for entry in catalog.entries())
+    sentence = f"{tmp_path} cannot be read (Permission denied); check its permissions, or set NAPARI_SAMDEPTH_MODELS to"
+    assert told.err.count(sentence) == 1
+    assert main(["models", "path", "vit_b"]) == 2
+    assert sentence in capsys.readouterr().err

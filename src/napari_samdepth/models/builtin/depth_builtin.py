@@ -12,7 +12,7 @@ from napari_samdepth.core.depthmap import DepthMap, upsampling_between
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.protocols import Report
-from napari_samdepth.models.runtime.device import choose_device, torch_module
+from napari_samdepth.models.runtime.device import choose_device, enough_memory, torch_module
 from napari_samdepth.models.runtime.torch_model import TorchModel
 from napari_samdepth.models.weights.checkpoint import fingerprint, read_weights
 
@@ -61,6 +61,7 @@ class BuiltinDepth(TorchModel):
         network = _network(weights).to(chosen.name)
         super().__init__(network, "builtin", f"builtin-depth:{fingerprint(weights)[:16]}", chosen)
 
+    @enough_memory("estimating depth")
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
         """Return relative inverse depth of `rgb`, uint8 (H, W, 3), as a DepthMap of (H, W) without a unit, 0 to 1.
 

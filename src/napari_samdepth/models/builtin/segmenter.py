@@ -25,7 +25,7 @@ from napari_samdepth.models.builtin.segmenter_masks import ViewCandidates, ViewM
 from napari_samdepth.models.inputs import checked_rgb, frozen, silent
 from napari_samdepth.models.prompting import translated
 from napari_samdepth.models.protocols import Report
-from napari_samdepth.models.runtime.device import Device, choose_device, torch_module
+from napari_samdepth.models.runtime.device import Device, choose_device, enough_memory, torch_module
 from napari_samdepth.models.sam.prompted import PromptedNetwork, Sight
 from napari_samdepth.models.weights.checkpoint import fingerprint, read_weights
 
@@ -89,6 +89,7 @@ class BuiltinSegmenter(PromptedNetwork):
         self.zoom = zoom or ZoomSettings()
         self._views: weakref.WeakKeyDictionary[Embedding, OrderedDict[View, Any]] = weakref.WeakKeyDictionary()
 
+    @enough_memory("encoding an image")
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
         """Return the embedding of `rgb`, uint8 (H, W, 3): the image and its whole view.
 
@@ -115,6 +116,7 @@ class BuiltinSegmenter(PromptedNetwork):
             model=self._identity,
         )
 
+    @enough_memory("decoding masks")
     def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool | None = None) -> Candidates:
         """Return masks for the prompts, as `Segmenter.decode` says.
 

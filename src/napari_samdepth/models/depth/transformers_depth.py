@@ -19,7 +19,7 @@ from napari_samdepth.models.depth.mean_subtraction import subtract_means
 from napari_samdepth.models.entry import ModelEntry
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.protocols import Report
-from napari_samdepth.models.runtime.device import Device, Precision, torch_module
+from napari_samdepth.models.runtime.device import Device, Precision, enough_memory, torch_module
 from napari_samdepth.models.runtime.torch_model import TorchModel
 from napari_samdepth.models.weights.pretrained import load_folder, load_processor, telling_blocks
 
@@ -140,6 +140,7 @@ class TransformersDepth(TorchModel):
         if precision == "bfloat16":
             subtract_means(self._network)
 
+    @enough_memory("estimating depth")
     def estimate(self, rgb: NDArray[np.uint8], report: Report | None = None) -> DepthMap:
         """Return the depth of an image.
 

@@ -12,6 +12,8 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -236,6 +238,26 @@ def is_out_of_memory(error: BaseException) -> bool:
         or (kind is not None and isinstance(error, kind))
         or (isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY))
     )
+
+
+@contextmanager
+def enough_memory(doing: str) -> Iterator[None]:
+    """Tell in a sentence where the machine's memory is not enough for what is done inside; a decorator as well.
+
+    Raises
+    ------
+    ModelError
+        If memory ran out.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"There is not enough memory for {doing}; give a smaller image, close other programs, or choose a smaller "
+            "model."
+        ) from error
 
 
 def cpu_after_out_of_memory(device: Device, what: str) -> Device:

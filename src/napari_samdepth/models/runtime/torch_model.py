@@ -116,7 +116,7 @@ class TorchModel:
         Raises
         ------
         ModelError
-            If the machine's memory is not enough, or network, weights and processor do not go together (see `fits`).
+            If network, weights and processor do not go together (see `fits`).
         """
         try:
             return self._explained(doing, run)
@@ -134,14 +134,7 @@ class TorchModel:
         except (UserError, Cancelled):
             raise
         except Exception as error:
-            if is_out_of_memory(error):
-                if self._device.is_gpu and not isinstance(error, MemoryError):
-                    raise
-                raise ModelError(
-                    f"There is not enough memory for {doing} with {self._name}; close other programs, give a smaller "
-                    "image or choose a smaller model."
-                ) from error
-            if self.fits:
+            if self.fits or is_out_of_memory(error):
                 raise
             logger.info("%s fails while %s", self._name, doing, exc_info=True)
             raise ModelError(

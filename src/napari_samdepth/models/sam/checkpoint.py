@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_samdepth.core.errors import ModelError
-from napari_samdepth.models.runtime.device import torch_module
+from napari_samdepth.models.runtime.device import enough_memory, torch_module
 from napari_samdepth.models.weights.checkpoint import check_numbers
 
 ARCHITECTURES = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
@@ -53,7 +53,8 @@ def build_sam(architecture: str, weights: dict[str, Any], path: Path) -> Any:
     # before anything is copied: shapes that fit bound what is
     _check_fit(sam, weights, architecture, path)
     # Mapped tensors are copied: a network that is a view of a file dies with it.
-    owned = {name: value.detach().to(torch.float32, copy=True) for name, value in weights.items()}
+    with enough_memory(f"loading {path.name}"):
+        owned = {name: value.detach().to(torch.float32, copy=True) for name, value in weights.items()}
     check_numbers(path, owned)
     sam.load_state_dict(owned, strict=True, assign=True)
     sam.pixel_mean = torch.tensor(_PIXEL_MEAN).view(-1, 1, 1)

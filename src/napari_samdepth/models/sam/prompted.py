@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.prompts import PromptKind, Prompts
 from napari_samdepth.core.resample import Frame
-from napari_samdepth.models.runtime.device import Device, torch_module
+from napari_samdepth.models.runtime.device import Device, enough_memory, torch_module
 from napari_samdepth.models.runtime.torch_model import TorchModel
 from napari_samdepth.models.sam.mask_decoder import ObjectDecoder, is_stock
 from napari_samdepth.models.sam.point_decoder import ManyClicks
@@ -61,6 +61,7 @@ class PromptedNetwork(TorchModel, ABC):
     def _moved(self) -> None:
         self._positions = self._many = self._one = None
 
+    @enough_memory("decoding masks")
     def point_masks(
         self, embedding: Embedding, points: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], Frame]:

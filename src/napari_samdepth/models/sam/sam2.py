@@ -20,7 +20,7 @@ from napari_samdepth.core.resample import Frame, mask_to_logits
 from napari_samdepth.models.inputs import check_mask, checked_rgb, frozen, silent
 from napari_samdepth.models.prompting import translated
 from napari_samdepth.models.protocols import Report
-from napari_samdepth.models.runtime.device import Device, torch_module
+from napari_samdepth.models.runtime.device import Device, enough_memory, torch_module
 from napari_samdepth.models.runtime.torch_model import TorchModel
 from napari_samdepth.models.weights.pretrained import load_folder, load_processor, telling_blocks
 
@@ -88,6 +88,7 @@ class Sam2Segmenter(TorchModel):
         self._processor = processor
         self._side = int(model.config.prompt_encoder_config.image_size)
 
+    @enough_memory("encoding an image")
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
         """Return the embedding of `rgb`, uint8 (H, W, 3): three feature maps (channels, h, w) float32, see `LEVELS`.
 
@@ -111,6 +112,7 @@ class Sam2Segmenter(TorchModel):
             local=dict(zip(LEVELS, maps, strict=True)),
         )
 
+    @enough_memory("decoding masks")
     def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool | None = None) -> Candidates:
         """Return masks for the prompts, as `Segmenter.decode` says.
 
@@ -140,6 +142,7 @@ class Sam2Segmenter(TorchModel):
         frame = Frame.whole(embedding.image_shape, (height, width))
         return MaskInput(mask_to_logits(mask.full(embedding.image_shape), frame, (height, width)))
 
+    @enough_memory("decoding masks")
     def point_masks(
         self, embedding: Embedding, points: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], Frame]:

@@ -18,7 +18,7 @@ from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.resample import Frame
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.protocols import Report
-from napari_samdepth.models.runtime.device import torch_module
+from napari_samdepth.models.runtime.device import enough_memory, torch_module
 from napari_samdepth.models.text.grounding_dino import THRESHOLD, FolderDetector, asked, load_detector
 from napari_samdepth.models.weights.pretrained import telling_blocks
 
@@ -38,6 +38,7 @@ def load_sam3(path: Path, name: str = "", device: str | None = None, report: Rep
 class Sam3Detector(FolderDetector):
     """SAM 3 (``Sam3Model`` and ``Sam3Processor``) behind the `TextDetector` protocol; its detections have masks."""
 
+    @enough_memory("finding words")
     def detect(
         self, rgb: NDArray[np.uint8], text: str, floor: float = THRESHOLD, report: Report | None = None
     ) -> Detections:

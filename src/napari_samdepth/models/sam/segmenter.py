@@ -22,7 +22,7 @@ from napari_samdepth.models.auto_masks.point_grid import promising
 from napari_samdepth.models.inputs import check_mask, checked_rgb, frozen, silent
 from napari_samdepth.models.prompting import translated
 from napari_samdepth.models.protocols import Report
-from napari_samdepth.models.runtime.device import Device, Precision, choose_device, torch_module
+from napari_samdepth.models.runtime.device import Device, Precision, choose_device, enough_memory, torch_module
 from napari_samdepth.models.runtime.torch_model import ready
 from napari_samdepth.models.sam.checkpoint import architecture_of, build_sam
 from napari_samdepth.models.sam.point_decoder import can_decode
@@ -119,6 +119,7 @@ class SamSegmenter(PromptedNetwork):
         self._precision: Precision = precision
         self._attention: Attention = attention
 
+    @enough_memory("encoding an image")
     def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
         """Return the embedding of an image.
 
@@ -150,6 +151,7 @@ class SamSegmenter(PromptedNetwork):
             local={"image": features},
         )
 
+    @enough_memory("decoding masks")
     def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool | None = None) -> Candidates:
         """Return masks for the prompts, as `Segmenter.decode` says.
 

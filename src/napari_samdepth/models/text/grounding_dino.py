@@ -21,7 +21,7 @@ from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.protocols import Report, Segmenter, TextDetector
-from napari_samdepth.models.runtime.device import Device, torch_module
+from napari_samdepth.models.runtime.device import Device, enough_memory, torch_module
 from napari_samdepth.models.runtime.torch_model import TorchModel
 from napari_samdepth.models.weights.pretrained import load_folder, load_processor, telling_blocks
 
@@ -171,6 +171,7 @@ class FolderDetector(TorchModel):
 class GroundingDino(FolderDetector):
     """Grounding DINO behind the `TextDetector` protocol."""
 
+    @enough_memory("finding words")
     def detect(
         self, rgb: NDArray[np.uint8], text: str, floor: float = THRESHOLD, report: Report | None = None
     ) -> Detections:
