@@ -469,7 +469,7 @@ def test_waiting_is_told(server: Server, tmp_path: Path, steps: Any) -> None:
     server.script = [_status("503 Busy", "Retry-After: 1"), _send()]
     assert _get(server, tmp_path, tell=steps.report) == CONTENT
     told = [what for _, what in steps.notes if "the server answered 503" in what]
-    assert len(told) > 5
+    assert len(told) >= 3
     assert told[0].endswith("again in 1 s")
     fractions = [fraction for fraction, what in steps.notes if not what.startswith("checking")]
     assert fractions == sorted(fractions)

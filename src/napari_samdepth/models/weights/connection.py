@@ -21,7 +21,7 @@ from email.message import Message
 from types import TracebackType
 from typing import IO, Any
 
-LOOK = 0.1
+LOOK = 0.25
 """Seconds between two looks whether the result is still wanted."""
 _BLOCK = 1 << 18
 _LINKED_TAG = "X-Linked-ETag"

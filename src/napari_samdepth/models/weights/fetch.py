@@ -101,7 +101,7 @@ def fetch_file(url: str, target: Path, checksum: str, tell: Report, what: str, b
     checksum
         "sha256:..." or "xxh128:...", or "" to take the one that the hub announces, if any.
     tell
-        Told how far it is, and every tenth of a second while nothing comes.
+        Told how far it is, and four times a second while nothing comes.
     what
         What is fetched, such as "vit_b" or "config.json of dpt-large".
     by_hand
