@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.loading import load_depth_estimator, load_segmenter, load_text_detector
 from napari_samdepth.models.runtime.device import transformers_module
-from napari_samdepth.models.weights.pretrained import offline
+from napari_samdepth.models.weights.pretrained import identity, offline
 from tests.word_models import save_grounding_dino, save_sam3
 
 Change = Callable[[Path], Any]
@@ -356,3 +356,26 @@ def test_the_hub_is_let_go_of_again(monkeypatch: pytest.MonkeyPatch) -> None:
             assert is_offline_mode()
         assert is_offline_mode()
     assert not is_offline_mode()
+
+
+def test_every_file_that_decides_the_answers_is_part_of_the_identity(tmp_path: Path) -> None:
+    files = {
+        "config.json": "{}",
+        "preprocessor_config.json": "{}",
+        "model-00001-of-00002.safetensors": "one",
+        "model-00002-of-00002.safetensors": "two",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    shards = [name for name in files if name.endswith("safetensors")]
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": dict(zip("ab", shards, strict=True))}))
+    first, seen = identity(tmp_path), set()
+    for name, text in files.items():
+        (tmp_path / name).write_text(f"{text} ")
+        seen.add(identity(tmp_path))
+        (tmp_path / name).write_text(text)
+    assert len(seen | {first}) == 1 + len(files)
+    (tmp_path / "README.md").write_text("of no matter")
+    assert identity(tmp_path) == first
+    (tmp_path / "preprocessor_config.json").unlink()
+    assert identity(tmp_path) != first

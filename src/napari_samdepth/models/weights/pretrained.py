@@ -131,8 +131,13 @@ def _hashable(values: Iterable[Any]) -> bool:
 
 
 def identity(path: Path) -> str:
-    """Return the xxh128 of the weights in a folder, of the first file if they are in several."""
-    return file_checksum(weight_files(path)[0], "xxh128")
+    """Return the xxh128 of what decides a network's answers: all weights in a folder, and how images are prepared."""
+    import xxhash
+
+    prepared = (path / name for name in ("config.json", "preprocessor_config.json", "processor_config.json"))
+    files = [*weight_files(path), *(file for file in prepared if file.is_file())]
+    checksums = [f"{file.name} {file_checksum(file, 'xxh128')}" for file in files]
+    return str(xxhash.xxh128("\n".join(checksums).encode()).hexdigest())
 
 
 def load_network(path: Path, class_name: str) -> Any:
