@@ -21,11 +21,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import everything, microsam, networks, readout
+from benchmarks import everything, microsam, networks, readout, reopen
 from benchmarks.table import HEADER, Options, Row, Skipped, show
 from napari_samdepth.models.runtime.device import bfloat16_gains, torch_module
 
-MODULES = (networks, everything, readout, microsam)
+MODULES = (networks, everything, readout, reopen, microsam)
 ROWS: dict[str, Callable[[Options], Any]] = {name: row for module in MODULES for name, row in module.ROWS.items()}
 VARIANTS = networks.VARIANTS | everything.VARIANTS
 
