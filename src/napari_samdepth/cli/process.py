@@ -29,12 +29,11 @@ def run(arguments: Sequence[str] | None) -> int:
 
 def _answer(arguments: Sequence[str] | None, interrupted: list[int]) -> int:
     """Return the exit code, once everything that was printed has left the process."""
-    from napari_samdepth.cli.errors import explain
-    from napari_samdepth.cli.files import check_files
-    from napari_samdepth.cli.parser import build_parser
-
     traceback = False
     try:
+        from napari_samdepth.cli.files import check_files
+        from napari_samdepth.cli.parser import build_parser
+
         try:
             options = build_parser().parse_args(arguments)
             traceback = options.traceback
@@ -52,6 +51,8 @@ def _answer(arguments: Sequence[str] | None, interrupted: list[int]) -> int:
             raise KeyboardInterrupt from None
         if traceback:
             raise
+        from napari_samdepth.cli.errors import explain
+
         _give_up_stdout()
         code, text = explain(error)
         print(f"napari-samdepth: {text}", file=sys.stderr)
