@@ -83,7 +83,7 @@ def test_closed_streams_are_no_error_and_hit_no_file(folder: Path) -> None:
     shell = f'exec "$0" -m napari_samdepth.cli {words} <&- >&- 2>&-'
     ended = subprocess.run(["/bin/sh", "-c", shell, sys.executable], check=False)
     assert ended.returncode == 0
-    lines = Path("o.csv").read_text().splitlines()
+    lines = Path("o.csv").read_text(encoding="utf-8-sig").splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("label,")
 
