@@ -11,7 +11,7 @@ from qtpy.QtCore import QEvent, QPoint
 from qtpy.QtGui import QHelpEvent
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLabel, QSlider, QToolTip, QWidget
 
-from napari_samdepth.widgets.parts import enable, form
+from napari_samdepth.widgets.parts import enable, form, plain_number
 
 pytestmark = pytest.mark.window
 
@@ -62,3 +62,12 @@ def test_a_name_says_why_its_field_is_disabled(rows: tuple[FloatSlider, SpinBox,
     assert shown_over(label(page, "points")) == "start first"
     enable(box.native, "")
     assert shown_over(label(page, "points")) == "how many"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5234, "0.52"), (19.5, "20"), (123.4, "123"), (65535.0, "65,535"), (4e8 + 19.5, "400,000,020"),
+     (-4e8 - 7, "-400,000,007"), (3e-7, "3e-07"), (1e300, "1e+300")],
+)  # fmt: skip
+def test_numbers_for_a_panel(value: float, text: str) -> None:
+    assert plain_number(value) == text

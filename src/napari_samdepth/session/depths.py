@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image
 
@@ -13,7 +14,14 @@ from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.no_reading import NoReading, checked_no_reading
 from napari_samdepth.models.loading import load_depth_estimator
 from napari_samdepth.session.choices import Variant, short_name
-from napari_samdepth.session.depth_layers import DepthLayer, DepthSource, depth_layer_for, depth_source, fill_depth
+from napari_samdepth.session.depth_layers import (
+    DENSE_PIXELS,
+    DepthLayer,
+    DepthSource,
+    depth_layer_for,
+    depth_source,
+    fill_depth,
+)
 from napari_samdepth.session.geometry import Shown, shown_plane
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import MAX_SIDE, METADATA_KEY, placement, plane_data, read_plane, spatial_shape
@@ -133,7 +141,13 @@ class Depths:
         return self._plane[1]
 
     def _missing(self, known: DepthLayer) -> str:
-        """Return in words how much of the shown plane of a depth layer holds no reading, "" if nothing is missing."""
+        """Return in words how much of a depth layer holds no reading, "" if nothing is missing.
+
+        Of a layer that is large or not in memory it is the shown plane's share.
+        """
+        data = known.layer.data
+        if isinstance(data, np.ndarray) and data.size <= DENSE_PIXELS:
+            return known.missing(data)
         try:
             shown = shown_plane(known.layer, self._viewer.dims, MAX_SIDE)
         except LayerError:

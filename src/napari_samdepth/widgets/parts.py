@@ -162,4 +162,4 @@ def enable(widget: QWidget, why_not: str) -> None:
 
 def plain_number(value: float) -> str:
     """Return a number short enough for a panel: two digits that matter, no power of ten if it can be helped."""
-    return f"{value:,.0f}" if 100 <= abs(value) < 1e6 else f"{value:.2g}"
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e15 else f"{value:.2g}"
