@@ -15,7 +15,7 @@ import tifffile
 from skimage import io
 
 from napari_samdepth.core.depthmap import DepthMap
-from napari_samdepth.measure.readout import depth_readout
+from napari_samdepth.measure.readout import depth_readout, with_units
 from napari_samdepth.storage.atomic import atomic_path
 from napari_samdepth.storage.export import read_depth, write_depth, write_labels, write_table
 from napari_samdepth.storage.figure import write_figure
@@ -86,7 +86,7 @@ def test_a_table_is_read_back(tmp_path: Path, labels: np.ndarray, depth: DepthMa
     table = depth_readout(labels, depth)
     back = pd.read_csv(write_table(tmp_path / "table.csv", table), index_col="label", keep_default_na=False)
     assert back.index.tolist() == [2, 7]
-    assert list(back.columns) == list(table.columns)
+    assert list(back.columns) == list(with_units(table).columns)
     np.testing.assert_allclose(back["nearness"], table["nearness"], rtol=1e-6)
     assert back["in_front_of"].tolist() == table["in_front_of"].tolist()
 
