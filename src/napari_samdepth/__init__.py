@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from napari_samdepth.models.auto_masks.everything import segment_everything
     from napari_samdepth.models.loading import load_depth_estimator, load_segmenter, load_text_detector
     from napari_samdepth.models.protocols import DepthEstimator, Segmenter, TextDetector
+    from napari_samdepth.models.registry import register_model
+    from napari_samdepth.models.spec import ModelSpec
     from napari_samdepth.models.text.grounding_dino import find_text
     from napari_samdepth.session.session import AnnotationSession, session_of
     from napari_samdepth.storage.journal import recoverable
@@ -41,6 +43,7 @@ _HOMES = {
     "LayerError": "core.errors",
     "MaskSet": "core.maskset",
     "ModelError": "core.errors",
+    "ModelSpec": "models.spec",
     "Prompts": "core.prompts",
     "Segmenter": "models.protocols",
     "TextDetector": "models.protocols",
@@ -52,6 +55,7 @@ _HOMES = {
     "load_segmenter": "models.loading",
     "load_text_detector": "models.loading",
     "recoverable": "storage.journal",
+    "register_model": "models.registry",
     "segment_everything": "models.auto_masks.everything",
     "session_of": "session.session",
 }
@@ -67,6 +71,7 @@ __all__ = [
     "LayerError",
     "MaskSet",
     "ModelError",
+    "ModelSpec",
     "Prompts",
     "Segmenter",
     "TextDetector",
@@ -79,6 +84,7 @@ __all__ = [
     "load_segmenter",
     "load_text_detector",
     "recoverable",
+    "register_model",
     "segment_everything",
     "session_of",
 ]

@@ -233,11 +233,11 @@ def test_depth_writes_what_it_means(folder: Path, capsys: pytest.CaptureFixture[
 
 
 def test_models_are_listed_with_what_is_here(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from napari_samdepth.models.catalog import entries
+    from napari_samdepth.models.registry import specs
 
     assert call("models", "list") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [entry.name for entry in entries()]
+    assert [line.split()[0] for line in lines] == [entry.name for entry in specs()]
     assert "ships with it" in lines[0]
     assert call("models", "path") == 0
     assert capsys.readouterr().out.strip() == str(folder / "models")

@@ -13,8 +13,8 @@ import pytest
 
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.prompts import Prompts
-from napari_samdepth.models import loading
 from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
+from napari_samdepth.models.registry import is_like_path
 from napari_samdepth.models.runtime import device
 from napari_samdepth.models.sam.checkpoint import architecture_of, build_sam
 from napari_samdepth.models.sam.segmenter import load_sam
@@ -258,9 +258,9 @@ def test_builtin_goes_to_the_models_that_ship(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_looks_like_a_path_is_one() -> None:
     for text in ("a/b", "weights.pth", "~/x", "./x", "X.SAFETENSORS"):
-        assert loading._looks_like_path(text)
+        assert is_like_path(text)
     for text in ("vit_b", "sam2.1-tiny", "builtin"):
-        assert not loading._looks_like_path(text)
+        assert not is_like_path(text)
 
 
 def test_checksums_of_files(tmp_path: Path, steps: Any) -> None:

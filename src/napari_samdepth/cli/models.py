@@ -35,19 +35,19 @@ def add_models(commands: Any) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from napari_samdepth.models.catalog import entries
-    from napari_samdepth.models.weights.store import entry_status
+    from napari_samdepth.models.registry import specs
+    from napari_samdepth.models.weights.store import spec_status
     from napari_samdepth.storage.settings import load_settings
 
     settings = load_settings()
     problems: dict[str, None] = {}
-    for entry in entries():
-        status = entry_status(entry)
-        place = "ships with it" if entry.ships else "here" if status.present else f"{entry.size / 1e6:,.0f} MB"
+    for spec in specs():
+        status = spec_status(spec)
+        place = "ships with it" if spec.ships else "here" if status.present else f"{spec.size / 1e6:,.0f} MB"
         place = "unreadable" if status.problem else place
         problems[status.problem] = None
-        speed, note = _speed(settings, entry.task, entry.name), f" ({NOT_VERIFIED})" if status.unverified else ""
-        print(f"{entry.name:<26}{entry.task:<9}{place:<15}{speed:<22}{entry.licence:<39}{entry.good_for}{note}")
+        speed, note = _speed(settings, spec.task, spec.name), f" ({NOT_VERIFIED})" if status.unverified else ""
+        print(f"{spec.name:<26}{spec.task:<9}{place:<15}{speed:<22}{spec.licence:<39}{spec.good_for}{note}")
     for own in settings.own:
         path = Path(own.path)
         place, speed = "here" if os.path.exists(path) else "missing", _speed(settings, own.task, own.path)
@@ -72,7 +72,7 @@ def _speed(settings: Settings, task: str, model: str) -> str:
 
 def _download(options: argparse.Namespace) -> int:
     from napari_samdepth.core.errors import ModelError
-    from napari_samdepth.models.catalog import find
+    from napari_samdepth.models.registry import find
     from napari_samdepth.models.weights.store import fetch
 
     ships = find(options.name).ships
@@ -86,16 +86,16 @@ def _download(options: argparse.Namespace) -> int:
 
 
 def _path(options: argparse.Namespace) -> int:
-    from napari_samdepth.models.catalog import find
-    from napari_samdepth.models.weights.store import entry_status, missing, models_folder
+    from napari_samdepth.models.registry import find
+    from napari_samdepth.models.weights.store import missing, models_folder, spec_status
 
     if options.name is None:
         print(models_folder())
         return 0
-    entry = find(options.name)
-    status = entry_status(entry)
+    spec = find(options.name)
+    status = spec_status(spec)
     if not status.present:
-        raise ValueError(missing(entry))
+        raise ValueError(missing(spec))
     print(status.path or "ships with the package")
     return 0
 

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 from pathlib import Path
+from typing import Any
 
-from napari_samdepth.core.errors import ModelError
-from napari_samdepth.models.catalog import entries, find
-from napari_samdepth.models.entry import ModelEntry, Task
+from napari_samdepth.core.errors import Cancelled, ModelError, UserError
+from napari_samdepth.models.formats import spec_of
+from napari_samdepth.models.prompting import with_translation
 from napari_samdepth.models.protocols import DepthEstimator, Report, Segmenter, TextDetector
-from napari_samdepth.models.runtime.device import Precision, usable_precision
-from napari_samdepth.models.weights.configuration import read_configuration
-from napari_samdepth.models.weights.file_formats import unreadable
-from napari_samdepth.models.weights.store import fetch_entry, local_path, missing
+from napari_samdepth.models.registry import find, is_path
+from napari_samdepth.models.runtime.device import Precision, first_line, usable_precision
+from napari_samdepth.models.spec import OURS, LoadRequest, ModelSpec, Task
+from napari_samdepth.models.weights.store import fetch_spec, local_path, missing
 
 logger = logging.getLogger(__name__)
-
-SAM2 = ("sam2", "sam2_video")
-GROUNDING_DINO = ("grounding-dino", "mm-grounding-dino")
-SAM3 = ("sam3", "sam3_video")
-"""Values of ``model_type`` in the configurations of the families."""
-_WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors", ".ckpt")
 
 
 def load_segmenter(
@@ -58,21 +52,9 @@ def load_segmenter(
     Cancelled
         If `report` raises it.
     """
-    entry, path = _resolve(name_or_path, "segment", report, download)
-    if entry is not None and entry.ships:
-        from napari_samdepth.models.builtin.segmenter import load_builtin
-
-        return load_builtin(device, report)
-    assert path is not None
-    name = entry.name if entry else path.name
-    if path.is_dir():
-        from napari_samdepth.models.sam.sam2 import load_sam2
-
-        return load_sam2(path, name, device, report)
-    from napari_samdepth.models.sam.segmenter import load_sam
-
-    architecture, precision = entry.architecture if entry else "", usable_precision(precision, device)
-    return load_sam(path, name, device, report, architecture=architecture, precision=precision)
+    spec, model = _load(name_or_path, "segment", device, report, download, precision)
+    segmenter: Segmenter = _checked(model, Segmenter, spec)
+    return with_translation(segmenter, spec.prompt_kinds)
 
 
 def load_depth_estimator(
@@ -102,16 +84,9 @@ def load_depth_estimator(
     Cancelled
         If `report` raises it.
     """
-    entry, path = _resolve(name_or_path, "depth", report, download)
-    if entry is not None and entry.ships:
-        from napari_samdepth.models.builtin.depth_builtin import BuiltinDepth
-
-        return BuiltinDepth(device)
-    assert path is not None
-    from napari_samdepth.models.depth.transformers_depth import load_depth
-
-    name, precision = entry.name if entry else path.name, usable_precision(precision, device)
-    return load_depth(path, name, device, report, entry=entry, precision=precision)
+    spec, model = _load(name_or_path, "depth", device, report, download, precision)
+    estimator: DepthEstimator = _checked(model, DepthEstimator, spec)
+    return estimator
 
 
 def load_text_detector(
@@ -138,88 +113,58 @@ def load_text_detector(
     Cancelled
         If `report` raises it.
     """
-    entry, path = _resolve(name_or_path, "text", report, download)
-    assert path is not None
-    name = entry.name if entry else path.name
-    if entry is None and _model_type(path) in SAM3:
-        from napari_samdepth.models.sam.sam3 import load_sam3
-
-        return load_sam3(path, name, device, report)
-    from napari_samdepth.models.text.grounding_dino import load_grounding_dino
-
-    return load_grounding_dino(path, name, device, report)
+    spec, model = _load(name_or_path, "text", device, report, download, "float32")
+    detector: TextDetector = _checked(model, TextDetector, spec)
+    return detector
 
 
-def _resolve(
-    name_or_path: str | os.PathLike[str], task: Task, report: Report | None, download: bool
-) -> tuple[ModelEntry | None, Path | None]:
-    """Return the catalog's entry, if a name was given, and the path of the files, unless they ship with the package."""
+def _load(
+    name_or_path: str | os.PathLike[str],
+    task: Task,
+    device: str | None,
+    report: Report | None,
+    download: bool,
+    precision: Precision,
+) -> tuple[ModelSpec, Any]:
+    """Return what is known of the model, and the model."""
     text = os.fspath(name_or_path)
-    if isinstance(name_or_path, str) and not _is_path(text):
-        entry = find(text, task)
-        if entry.ships:
-            return entry, None
-        return entry, _files_of(entry, report, download)
-    path = Path(text).expanduser()
-    check_path(path, task)
-    return None, path
-
-
-def check_path(path: Path, task: Task) -> None:
-    """Look briefly whether a file or folder may hold a model for the task; loading looks closer.
-
-    Raises
-    ------
-    ModelError
-        If it is not there or not readable, a file where a folder is wanted, or the folder of another kind of model.
-    """
+    path: Path | None
+    if isinstance(name_or_path, str) and not is_path(text):
+        spec = find(text, task)
+        path = None if spec.ships else _files_of(spec, report, download)
+    else:
+        path = Path(text).expanduser()
+        spec = spec_of(path, task)
+    usable: Precision = usable_precision(precision, device) if precision in spec.precisions else "float32"
+    request = LoadRequest(spec, path, device, report, usable)
+    if spec.package == OURS:
+        return spec, spec.load(request)
     try:
-        folder = stat.S_ISDIR(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if path.is_symlink():
-            raise ModelError(f"{path} is a link to what is not there; check where it leads.") from error
-        raise ModelError(f"There is no file or folder {path}; check the path.") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(unreadable(path, error)) from error
-    if folder:
-        _check_folder(path, task)
-    elif task != "segment":
-        what = "depth model" if task == "depth" else "model that finds words"
-        raise ModelError(f"{path} is a file; a {what} is given as a folder with config.json and its weights.")
+        return spec, spec.load(request)
+    except (UserError, Cancelled):
+        raise
+    except Exception as error:
+        logger.exception("%s of %s cannot be loaded", spec.name, spec.package)
+        raise ModelError(
+            f"{spec.name} of {spec.package} cannot be loaded ({first_line(error)}); ask those who made it."
+        ) from error
 
 
-def _is_path(text: str) -> bool:
-    """Whether the user means a file or folder: it looks like one, or lies there and no model is called that."""
-    named = any(entry.name == text for entry in entries())
-    return _looks_like_path(text) or (bool(text) and not named and os.path.exists(text))
+def _checked(model: Any, protocol: Any, spec: ModelSpec) -> Any:
+    """Return a model that keeps the protocol of its task. Raises ModelError where it does not."""
+    if not isinstance(model, protocol):
+        raise ModelError(
+            f"{spec.name} of {spec.package} gave a {type(model).__name__}, which is no {protocol.__name__}; "
+            "ask those who made it."
+        )
+    return model
 
 
-def _looks_like_path(text: str) -> bool:
-    separators = [mark for mark in (os.sep, os.altsep, "/") if mark]
-    if any(mark in text for mark in separators) or text.lower().endswith(_WEIGHT_SUFFIXES):
-        return True
-    return text.startswith("~")
-
-
-def _files_of(entry: ModelEntry, report: Report | None, download: bool) -> Path:
-    path = local_path(entry)
+def _files_of(spec: ModelSpec, report: Report | None, download: bool) -> Path:
+    path = local_path(spec)
     if path is not None:
         return path
     if not download:
-        raise ModelError(missing(entry))
-    logger.info("Downloading %s (%.0f MB)", entry.name, entry.size / 1e6)
-    return fetch_entry(entry, report=report)
-
-
-def _check_folder(path: Path, task: Task) -> None:
-    """Refuse a folder that is not a model for the task in transformers' format, or that brings code of its own."""
-    kind = _model_type(path)
-    if task == "segment" and kind not in SAM2:
-        raise ModelError(f"{path} holds a {kind} model; a segmenter's folder must hold SAM 2, other SAMs are files.")
-    if task == "text" and kind not in (*GROUNDING_DINO, *SAM3):
-        raise ModelError(f"{path} holds a {kind} model; words are found by Grounding DINO or SAM 3.")
-
-
-def _model_type(path: Path) -> str:
-    """Return what kind of model a folder's configuration describes."""
-    return str(read_configuration(path)["model_type"])
+        raise ModelError(missing(spec))
+    logger.info("Downloading %s (%.0f MB)", spec.name, spec.size / 1e6)
+    return fetch_spec(spec, report=report)

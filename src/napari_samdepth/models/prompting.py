@@ -3,20 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from skimage.draw import polygon
 
-from napari_samdepth.core.candidates import MaskInput, Patch
+from napari_samdepth.core.candidates import Candidates, MaskInput, Patch
+from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.errors import ModelError
-from napari_samdepth.core.prompts import PromptKind, Prompts
+from napari_samdepth.core.prompts import PROMPT_KINDS, PromptKind, Prompts
+from napari_samdepth.models.protocols import Report, Segmenter
 
 SCRIBBLE_POINTS = 4
 """Most points that stand for one scribble, found on validation images."""
 
 ToMaskInput = Callable[[Patch], MaskInput]
 """Turns a mask at image resolution into the logits that a model wants to be fed."""
+
+
+class TranslatingSegmenter:
+    """A segmenter that takes some kinds of prompts only, given all of them.
+
+    Whatever else it has is its own.
+
+    Parameters
+    ----------
+    segmenter
+        Of another package.
+    takes
+        The kinds that its ``decode`` takes.
+    """
+
+    def __init__(self, segmenter: Segmenter, takes: frozenset[PromptKind]) -> None:
+        self._segmenter = segmenter
+        self._takes = takes
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the segmenter has under this name."""
+        return getattr(self._segmenter, name)
+
+    @property
+    def name(self) -> str:
+        """Name in the list of models."""
+        return self._segmenter.name
+
+    @property
+    def model(self) -> str:
+        """Identity of the model and its weights."""
+        return self._segmenter.model
+
+    @property
+    def device(self) -> str:
+        """Torch device in use."""
+        return self._segmenter.device
+
+    @property
+    def device_reason(self) -> str:
+        """One sentence: why this device."""
+        return self._segmenter.device_reason
+
+    def encode(self, rgb: NDArray[np.uint8], report: Report | None = None) -> Embedding:
+        """Return the embedding of `rgb`, uint8 (H, W, 3)."""
+        return self._segmenter.encode(rgb, report)
+
+    def decode(self, embedding: Embedding, prompts: Prompts, multimask: bool | None = None) -> Candidates:
+        """Return masks for the prompts, said in kinds that the segmenter takes. Raises as `translated` does."""
+        to_input = getattr(self._segmenter, "mask_input", None)
+        own = translated(
+            prompts,
+            self._takes,
+            embedding.image_shape,
+            None if to_input is None else lambda region: to_input(embedding, region),
+        )
+        return self._segmenter.decode(embedding, own, multimask)
+
+
+def with_translation(segmenter: Segmenter, takes: frozenset[PromptKind]) -> Segmenter:
+    """Return a segmenter that takes prompts of every kind: itself if it does."""
+    return segmenter if takes == PROMPT_KINDS else TranslatingSegmenter(segmenter, takes)
 
 
 def translated(

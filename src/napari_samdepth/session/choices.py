@@ -8,10 +8,10 @@ from pathlib import Path
 
 from napari_samdepth.core.durations import in_words
 from napari_samdepth.core.errors import ModelError, UserError
-from napari_samdepth.models import catalog
-from napari_samdepth.models.entry import ModelEntry, Task
-from napari_samdepth.models.loading import check_path
+from napari_samdepth.models.formats import FOLDERS_ONLY, format_of
+from napari_samdepth.models.registry import specs
 from napari_samdepth.models.runtime.device import Precision, choose_device
+from napari_samdepth.models.spec import OURS, ModelSpec, Task
 from napari_samdepth.models.weights import store
 from napari_samdepth.models.weights.checkpoint import check_file
 from napari_samdepth.session.speed import LONG, Expected, expected, on, speed_text
@@ -73,9 +73,7 @@ class Variant:
 
 
 DOES = {"segment": "look at an image", "depth": "estimate depth", "text": "look for words"}
-COARSER = ("sam", "transformers-depth")
-"""Families whose networks run in bfloat16 as well."""
-FOLDERS = ("depth", "text")
+FOLDERS = FOLDERS_ONLY
 """Tasks whose own models are always folders."""
 
 
@@ -91,7 +89,7 @@ def model_choices(task: Task, device: str = "") -> tuple[ModelChoice, ...]:
     """
     own = [model.path for model in load_settings().own if model.task == task]
     return (
-        *(_from_catalog(entry, device) for entry in catalog.entries(task)),
+        *(_from_spec(spec, device) for spec in specs(task)),
         *(_from_path(task, path, device, own) for path in own),
     )
 
@@ -108,7 +106,7 @@ def remember_own(task: Task, path: str | os.PathLike[str]) -> str:
     """
     full = Path(os.path.abspath(Path(path).expanduser()))
     try:
-        check_path(full, task)
+        format_of(full, task)
         if full.is_file():
             check_file(full)
         change_settings(lambda settings: settings.with_own(OwnModel(task, str(full))))
@@ -144,17 +142,19 @@ def device_text() -> tuple[str, str]:
     return device.name, device.reason
 
 
-def _from_catalog(entry: ModelEntry, device: str) -> ModelChoice:
-    status = store.entry_status(entry)
+def _from_spec(spec: ModelSpec, device: str) -> ModelChoice:
+    status = store.spec_status(spec)
     present = status.present
-    wait = expected(entry.task, entry.name, device, entry.architecture)
-    size = "ships with the package" if entry.ships else f"{entry.size / 1e6:,.0f} MB"
+    wait = expected(spec.task, spec.name, device, spec.seconds)
+    size = f"comes with {spec.package}" if spec.ships else f"{spec.size / 1e6:,.0f} MB"
+    if spec.ships and spec.package == OURS:
+        size = "ships with the package"
     where = "" if present else " (not downloaded yet)"
-    tooltip = f"{entry.good_for}\nLicence: {entry.licence}. Size: {size}{where}.\n{speed_text(wait, device)}"
-    hint = _hint(entry.title.partition(" · ")[0], entry.task, wait, device)
-    coarser = entry.family in COARSER
+    tooltip = f"{spec.good_for}\nLicence: {spec.licence}. Size: {size}{where}.\n{speed_text(wait, device)}"
+    hint = _hint(spec.title.partition(" · ")[0], spec.task, wait, device)
+    coarser = "bfloat16" in spec.precisions
     return ModelChoice(
-        entry.name, entry.title, tooltip, present, entry.size, hint, coarser=coarser, problem=status.problem
+        spec.name, spec.title, tooltip, present, spec.size, hint, coarser=coarser, problem=status.problem
     )
 
 
@@ -167,7 +167,10 @@ def _from_path(task: Task, path: str, device: str, own: list[str]) -> ModelChoic
         return ModelChoice(path, f"missing · {title}", f"{path}\n{problem}", True, 0, own=True, problem=problem)
     wait = expected(task, path, device)
     tooltip = f"Your own: {path}\nIts licence is the one it came with. {speed_text(wait, device)}"
-    coarser = task == "depth" or (task == "segment" and place.is_file())
+    try:
+        coarser = "bfloat16" in format_of(place, task).precisions
+    except ModelError:
+        coarser = False  # what is wrong with it is said when it is loaded
     return ModelChoice(path, title, tooltip, True, 0, _hint(title, task, wait, device), own=True, coarser=coarser)
 
 

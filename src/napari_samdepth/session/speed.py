@@ -19,20 +19,6 @@ T = TypeVar("T")
 LONG = 2.0
 """Seconds from which on a wait is foretold."""
 
-TWO_CORES = {
-    "vit_b": 11.0,
-    "vit_l": 34.0,
-    "vit_h": 65.0,
-    "sam2.1-tiny": 2.5,
-    "sam2.1-small": 3.0,
-    "sam2.1-base-plus": 5.0,
-    "sam2.1-large": 12.0,
-    "dpt-large": 5.0,
-    "dpt-hybrid-midas": 3.0,
-    "zoedepth-nyu-kitti": 10.0,
-}
-"""Seconds for an image on two cores of a server, by catalog name or architecture: a rule of thumb until measured."""
-
 MOST_CORES = 8
 """Beyond these, more cores hardly help."""
 
@@ -89,7 +75,7 @@ def keep(task: str, model: str, device: str, seconds: float) -> None:
         logger.warning("The speed of %s cannot be kept: %s", model, error)
 
 
-def expected(task: str, model: str, device: str, architecture: str = "") -> Expected | None:
+def expected(task: str, model: str, device: str, on_two_cores: float | None = None) -> Expected | None:
     """Return how long an image should take with a model on a device, None where nothing is known.
 
     Parameters
@@ -100,18 +86,17 @@ def expected(task: str, model: str, device: str, architecture: str = "") -> Expe
         Catalog name, or path of an own model.
     device
         Torch device; "" while it is not known yet.
-    architecture
-        Of a SAM, for the rule of thumb.
+    on_two_cores
+        Seconds on two cores of a server, a rule of thumb; None if not known.
     """
     if not device:
         return None
     kept = load_settings().timing(task, model, hardware(device))
     if kept is not None:
         return Expected(kept.typical, True)
-    rough = TWO_CORES.get(model) or TWO_CORES.get(architecture)
-    if rough is None or device != "cpu":
+    if on_two_cores is None or device != "cpu":
         return None
-    return Expected(rough * 2 / min(threads(), MOST_CORES), False)
+    return Expected(on_two_cores * 2 / min(threads(), MOST_CORES), False)
 
 
 def speed_text(wait: Expected | None, device: str) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from napari_samdepth.core.errors import Cancelled, ModelError
-from napari_samdepth.models.catalog import find
 from napari_samdepth.models.depth import mean_subtraction
 from napari_samdepth.models.depth import transformers_depth as depth_module
 from napari_samdepth.models.depth.transformers_depth import kind_of, load_depth
 from napari_samdepth.models.protocols import DepthEstimator
+from napari_samdepth.models.registry import find
 from napari_samdepth.models.runtime.device import Device, transformers_module
 
 HALF = [0.5, 0.5, 0.5]
@@ -131,7 +131,7 @@ def test_depth_equals_transformers_pipeline(
 
     folder = depth_folder(name)
     entry = find(name, "depth")
-    estimator = load_depth(folder, name, "cpu", entry=entry)
+    estimator = load_depth(folder, name, "cpu", spec=entry)
     assert isinstance(estimator, DepthEstimator)
     pipeline = transformers_module().pipeline("depth-estimation", model=str(folder), device="cpu")
     for shape in [(96, 96), (120, 81), (45, 133)]:

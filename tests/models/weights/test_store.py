@@ -22,11 +22,11 @@ import pytest
 import xxhash
 
 from napari_samdepth.core.errors import Cancelled, ModelError
-from napari_samdepth.models import catalog
-from napari_samdepth.models.catalog import find
+from napari_samdepth.models import registry
+from napari_samdepth.models.registry import find, specs
 from napari_samdepth.models.weights import fetch as fetch_module
 from napari_samdepth.models.weights import store
-from napari_samdepth.models.weights.store import entry_status, fetch, fetch_entry, local_path, models_folder, verify
+from napari_samdepth.models.weights.store import fetch, fetch_spec, local_path, models_folder, spec_status, verify
 
 CONTENT = np.random.default_rng(0).bytes(1_500_000)
 HEADER = b'{"a": {"dtype": "U8", "shape": [1500000], "data_offsets": [0, 1500000]}}'
@@ -113,32 +113,32 @@ def _left(folder: Path) -> int:
 def test_a_file_arrives_checked_and_is_not_fetched_again(
     entry: Any, server: Server, tmp_path: Path, steps: Any
 ) -> None:
-    path = fetch_entry(entry, tmp_path, steps.report)
+    path = fetch_spec(entry, tmp_path, steps.report)
     assert _only(tmp_path) == {"vit_b/sam_vit_b_01ec64.pth": CONTENT}
-    assert fetch_entry(entry, tmp_path) == path
+    assert fetch_spec(entry, tmp_path) == path
     assert len(server.requests) == 1
     fractions = [fraction for fraction, what in steps.notes if what.startswith("downloading vit_b")]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    found = entry_status(entry, tmp_path)
+    found = spec_status(entry, tmp_path)
     assert (found.present, found.path, found.size) == (True, path, len(CONTENT))
 
 
 def test_xxh128_is_checked_too(entry: Any, tmp_path: Path) -> None:
     good = replace(entry, checksum=f"xxh128:{xxhash.xxh128(CONTENT).hexdigest()}")
-    assert fetch_entry(good, tmp_path).read_bytes() == CONTENT
+    assert fetch_spec(good, tmp_path).read_bytes() == CONTENT
 
 
 def test_a_cut_connection_is_taken_up_where_it_broke(entry: Any, server: Server, tmp_path: Path) -> None:
     server.cut_after = [400_000, 300_000]
-    assert fetch_entry(entry, tmp_path).read_bytes() == CONTENT
+    assert fetch_spec(entry, tmp_path).read_bytes() == CONTENT
     assert [wanted for _, wanted in server.requests] == ["", "bytes=400000-", "bytes=700000-"]
 
 
 def test_a_server_without_ranges_sends_it_all_again(entry: Any, server: Server, tmp_path: Path) -> None:
     server.ranges = False
     server.cut_after = [400_000]
-    assert fetch_entry(entry, tmp_path).read_bytes() == CONTENT
+    assert fetch_spec(entry, tmp_path).read_bytes() == CONTENT
 
 
 def test_giving_up_keeps_what_came_for_the_next_time(
@@ -147,11 +147,11 @@ def test_giving_up_keeps_what_came_for_the_next_time(
     monkeypatch.setattr(fetch_module, "ATTEMPTS", 2)
     server.cut_after = [500_000, 0, 0]
     with pytest.raises(ModelError, match=r"keeps breaking off .*goes on where it stopped"):
-        fetch_entry(entry, tmp_path)
+        fetch_spec(entry, tmp_path)
     assert _left(tmp_path) == 500_000
     assert local_path(entry, tmp_path) is None
     server.cut_after.clear()
-    assert fetch_entry(entry, tmp_path).read_bytes() == CONTENT
+    assert fetch_spec(entry, tmp_path).read_bytes() == CONTENT
     assert server.requests[-1][1] == "bytes=500000-"
     assert list(_only(tmp_path)) == ["vit_b/sam_vit_b_01ec64.pth"]
 
@@ -159,26 +159,26 @@ def test_giving_up_keeps_what_came_for_the_next_time(
 def test_cancel_keeps_what_came(entry: Any, server: Server, tmp_path: Path, steps: Any) -> None:
     steps.stop_at = 2
     with pytest.raises(Cancelled):
-        fetch_entry(entry, tmp_path, steps.report)
+        fetch_spec(entry, tmp_path, steps.report)
     partial = _left(tmp_path)
     assert 0 < partial < len(CONTENT)
-    assert fetch_entry(entry, tmp_path).read_bytes() == CONTENT
+    assert fetch_spec(entry, tmp_path).read_bytes() == CONTENT
     assert server.requests[-1][1] == f"bytes={partial}-"
 
 
 def test_a_corrupt_file_never_counts(entry: Any, server: Server, tmp_path: Path) -> None:
     server.files["/sam_vit_b_01ec64.pth"] = CONTENT[:-1] + b"?"
     with pytest.raises(ModelError, match="wrong checksum"):
-        fetch_entry(entry, tmp_path)
+        fetch_spec(entry, tmp_path)
     assert _only(tmp_path) == {} or list(_only(tmp_path)) == ["vit_b/sam_vit_b_01ec64.pth.etag"]
-    assert not entry_status(entry, tmp_path).present
+    assert not spec_status(entry, tmp_path).present
 
 
 def test_a_corrupt_rest_of_an_earlier_download_is_replaced(entry: Any, server: Server, tmp_path: Path) -> None:
     part = tmp_path / "vit_b" / "sam_vit_b_01ec64.pth.part"
     part.parent.mkdir()
     part.write_bytes(b"x" * 1000)
-    assert fetch_entry(entry, tmp_path).read_bytes() == CONTENT
+    assert fetch_spec(entry, tmp_path).read_bytes() == CONTENT
     assert [wanted for _, wanted in server.requests] == ["bytes=1000-", ""]
 
 
@@ -186,31 +186,31 @@ def test_a_part_that_is_too_long_is_begun_again(entry: Any, server: Server, tmp_
     part = tmp_path / "vit_b" / "sam_vit_b_01ec64.pth.part"
     part.parent.mkdir()
     part.write_bytes(CONTENT + b"more")
-    assert fetch_entry(entry, tmp_path).read_bytes() == CONTENT
+    assert fetch_spec(entry, tmp_path).read_bytes() == CONTENT
 
 
 def test_a_file_that_changed_on_the_server_is_begun_again(entry: Any, server: Server, tmp_path: Path) -> None:
     server.cut_after = [400_000]
     server.answers = [200, 403]
     with pytest.raises(ModelError, match="HTTP 403"):
-        fetch_entry(entry, tmp_path)
+        fetch_spec(entry, tmp_path)
     server.etag = '"v2"'
     server.files["/sam_vit_b_01ec64.pth"] = changed = CONTENT[::-1]
     renewed = replace(entry, checksum=f"sha256:{hashlib.sha256(changed).hexdigest()}")
-    assert fetch_entry(renewed, tmp_path).read_bytes() == changed
+    assert fetch_spec(renewed, tmp_path).read_bytes() == changed
 
 
 def test_a_busy_server_is_asked_again(entry: Any, server: Server, tmp_path: Path) -> None:
     server.answers = [503, 429]
-    assert fetch_entry(entry, tmp_path).read_bytes() == CONTENT
+    assert fetch_spec(entry, tmp_path).read_bytes() == CONTENT
 
 
 def test_refusals_are_one_sentence(entry: Any, server: Server, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no gone\.pth any more; put gone\.pth into .*vit_b by hand"):
-        fetch_entry(replace(entry, url=f"{server.address}/gone.pth"), tmp_path)
+        fetch_spec(replace(entry, url=f"{server.address}/gone.pth"), tmp_path)
     place = tmp_path / "vit_b"
     with pytest.raises(ModelError) as refused:
-        fetch_entry(replace(entry, url="http://127.0.0.1:9/sam_vit_b_01ec64.pth"), tmp_path)
+        fetch_spec(replace(entry, url="http://127.0.0.1:9/sam_vit_b_01ec64.pth"), tmp_path)
     assert str(refused.value) == (
         "vit_b cannot be downloaded because 127.0.0.1:9 cannot be reached (the connection is refused); go online, or "
         f"put sam_vit_b_01ec64.pth into {place} by hand."
@@ -226,20 +226,20 @@ def test_a_proxy_from_the_environment_is_used(
     monkeypatch.setenv("no_proxy", "")
     server.files["http://far.example/sam_vit_b_01ec64.pth"] = CONTENT
     far = replace(entry, url="http://far.example/sam_vit_b_01ec64.pth")
-    assert fetch_entry(far, tmp_path).read_bytes() == CONTENT
+    assert fetch_spec(far, tmp_path).read_bytes() == CONTENT
     assert server.requests[0][0] == "http://far.example/sam_vit_b_01ec64.pth"
 
 
 def test_no_room_is_told_before_anything_is_fetched(entry: Any, server: Server, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"needs 1\d+ MB and .* free; make room or set NAPARI_SAMDEPTH_MODELS"):
-        fetch_entry(replace(entry, size=10**17), tmp_path)
+        fetch_spec(replace(entry, size=10**17), tmp_path)
     assert server.requests == []
 
 
 def test_a_folder_that_cannot_be_made_is_told(entry: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelError, match="cannot be made"):
-        fetch_entry(entry, tmp_path / "file")
+        fetch_spec(entry, tmp_path / "file")
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def hub_entry(server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_hub_model_arrives_file_by_file(
     hub_entry: Any, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = fetch_entry(replace(hub_entry, optional_files=("absent.json",)), tmp_path)
+    path = fetch_spec(replace(hub_entry, optional_files=("absent.json",)), tmp_path)
     assert {file.name for file in path.iterdir()} == {*hub_entry.files, "checksums.json"}
     recorded = json.loads((path / "checksums.json").read_text())
     assert recorded["model.safetensors"] == f"sha256:{hashlib.sha256(WEIGHTS).hexdigest()}"
@@ -275,19 +275,19 @@ def test_a_hub_model_is_resumed_and_its_announced_checksum_counts(
     server.linked_tag = True
     hub_entry = replace(hub_entry, files=("model.safetensors",))
     server.cut_after = [600_000]
-    assert (fetch_entry(hub_entry, tmp_path) / "model.safetensors").read_bytes() == WEIGHTS
+    assert (fetch_spec(hub_entry, tmp_path) / "model.safetensors").read_bytes() == WEIGHTS
     assert server.requests[-1][1] == "bytes=600000-"
     (tmp_path / "dpt-large" / "model.safetensors").unlink()
     server.files[server.requests[-1][0]] = WEIGHTS[:-1] + b"?"
     with pytest.raises(ModelError, match="wrong checksum"):
-        fetch_entry(hub_entry, tmp_path)
+        fetch_spec(hub_entry, tmp_path)
 
 
 def test_a_missing_file_of_a_hub_model_is_told(hub_entry: Any, server: Server, tmp_path: Path) -> None:
     del server.files[next(path for path in server.files if path.endswith("/config.json"))]
     with pytest.raises(ModelError, match=r"has no config\.json any more"):
-        fetch_entry(hub_entry, tmp_path)
-    assert not entry_status(hub_entry, tmp_path).present
+        fetch_spec(hub_entry, tmp_path)
+    assert not spec_status(hub_entry, tmp_path).present
 
 
 def test_without_a_network_every_file_that_is_missing_is_named(
@@ -298,7 +298,7 @@ def test_without_a_network_every_file_that_is_missing_is_named(
     monkeypatch.setenv("no_proxy", "*")
     place = tmp_path / "dpt-large"
     with pytest.raises(ModelError) as offline:
-        fetch_entry(hub_entry, tmp_path)
+        fetch_spec(hub_entry, tmp_path)
     assert str(offline.value) == (
         "config.json of dpt-large cannot be downloaded because hub.invalid cannot be reached (its name is not found); "
         "go online, or put config.json, preprocessor_config.json and model.safetensors of Intel/dpt-large into "
@@ -307,26 +307,26 @@ def test_without_a_network_every_file_that_is_missing_is_named(
     for file in hub_entry.files[:2]:
         (place / file).write_text("{}")
     with pytest.raises(ModelError, match=r"go online, or put model\.safetensors of Intel/dpt-large into"):
-        fetch_entry(hub_entry, tmp_path)
+        fetch_spec(hub_entry, tmp_path)
 
 
 def test_files_brought_by_hand_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(store.FOLDER_VARIABLE, str(tmp_path))
     assert models_folder() == tmp_path
-    assert not entry_status(find("vit_b")).present
+    assert not spec_status(find("vit_b")).present
     (tmp_path / "sam_vit_b_01ec64.pth").write_bytes(b"weights")
-    assert entry_status(find("vit_b")).path == tmp_path / "sam_vit_b_01ec64.pth"
+    assert spec_status(find("vit_b")).path == tmp_path / "sam_vit_b_01ec64.pth"
     # two models have a file called vit_b.pt: which one this is cannot be known
     (tmp_path / "vit_b.pt").write_bytes(b"weights")
-    assert not entry_status(find("vit_b_lm")).present
+    assert not spec_status(find("vit_b_lm")).present
     (tmp_path / "vit_b_lm").mkdir()
     (tmp_path / "vit_b_lm" / "vit_b.pt").write_bytes(b"weights")
-    assert entry_status(find("vit_b_lm")).present
+    assert spec_status(find("vit_b_lm")).present
     (tmp_path / "dpt-large").mkdir()
-    assert not entry_status(find("dpt-large")).present
+    assert not spec_status(find("dpt-large")).present
     for file in find("dpt-large").files:
         (tmp_path / "dpt-large" / file).write_bytes(b"12345")
-    assert entry_status(find("dpt-large")).size == 15
+    assert spec_status(find("dpt-large")).size == 15
     with pytest.raises(ModelError, match="nothing to verify it with"):
         verify("dpt-large")
 
@@ -335,7 +335,7 @@ def test_verify_tells_good_from_bad_and_absent(entry: Any, tmp_path: Path, monke
     monkeypatch.setattr(store, "find", lambda name: entry)
     with pytest.raises(ModelError, match="is not on this machine; fetch it with `napari-samdepth models download"):
         verify("vit_b", tmp_path)
-    path = fetch_entry(entry, tmp_path)
+    path = fetch_spec(entry, tmp_path)
     assert verify("vit_b", tmp_path).path == path
     path.write_bytes(CONTENT[:-1])
     with pytest.raises(ModelError, match=r"is not what vit_b should be .*; delete it and download"):
@@ -346,14 +346,14 @@ def test_the_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(store.FOLDER_VARIABLE, raising=False)
     assert models_folder().name == "models"
     assert "napari-samdepth" in models_folder().parts
-    assert entry_status(find("builtin")).present
+    assert spec_status(find("builtin")).present
 
 
 SLOW = """
 import time
 from dataclasses import replace
 from pathlib import Path
-from napari_samdepth.models.catalog import find
+from napari_samdepth.models.registry import find
 from napari_samdepth.models.weights import store
 if {no_locks}:
     import errno, fcntl
@@ -366,7 +366,7 @@ def tell(done, what):
         notes.add(what.partition(":")[0])
         print(what, flush=True)
     while {hold} and not Path({folder!r} + ".go").exists(): time.sleep(0.02)
-path = store.fetch_entry(entry, Path({folder!r}), tell)
+path = store.fetch_spec(entry, Path({folder!r}), tell)
 print("at", path, flush=True)
 """
 
@@ -427,7 +427,7 @@ def test_whoever_waits_for_another_process_can_cancel(entry: Any, tmp_path: Path
 
     begun = time.monotonic()
     with pytest.raises(Cancelled):
-        fetch_entry(entry, tmp_path, tell)
+        fetch_spec(entry, tmp_path, tell)
     assert time.monotonic() - begun < 1
     assert told[0].startswith("another process is downloading vit_b: ")
     first.kill()
@@ -444,7 +444,7 @@ def test_a_folder_that_cannot_be_written_is_said(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(ModelError, match=r"vit_b cannot be written \(Read-only file system\); set NAPARI_SAMDEPTH"):
-        fetch_entry(entry, tmp_path)
+        fetch_spec(entry, tmp_path)
     assert server.requests == []
 
 
@@ -456,10 +456,10 @@ def test_what_is_not_verified_is_said_so(
     server.linked_tag = True
     monkeypatch.setenv(store.FOLDER_VARIABLE, str(tmp_path))
     monkeypatch.setattr(store, "find", lambda name: hub_entry)
-    monkeypatch.setattr(catalog, "ENTRIES", (hub_entry,))
-    fetch_entry(replace(hub_entry, files=("model.safetensors",)))
+    monkeypatch.setattr(registry, "_registered", {(hub_entry.task, hub_entry.name): hub_entry})
+    fetch_spec(replace(hub_entry, files=("model.safetensors",)))
     server.linked_tag = False
-    fetch_entry(hub_entry)
+    fetch_spec(hub_entry)
     status = verify("dpt-large")
     assert status.unverified == ("config.json", "preprocessor_config.json")
     assert main(["models", "verify", "dpt-large"]) == 0
@@ -468,13 +468,13 @@ def test_what_is_not_verified_is_said_so(
     assert main(["models", "list"]) == 0
     assert "(not verified: no published checksum)" in capsys.readouterr().out
     (tmp_path / "dpt-large" / "checksums.json").write_text("[1]")
-    assert entry_status(hub_entry).unverified == hub_entry.files
+    assert spec_status(hub_entry).unverified == hub_entry.files
 
 
 def test_a_page_that_was_kept_for_a_file_is_found_and_replaced(
     hub_entry: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = fetch_entry(hub_entry, tmp_path)
+    place = fetch_spec(hub_entry, tmp_path)
     page = b"<!DOCTYPE html><html>Sign in.</html>"
     (place / "config.json").write_bytes(page)
     record = json.loads((place / "checksums.json").read_text())
@@ -483,7 +483,7 @@ def test_a_page_that_was_kept_for_a_file_is_found_and_replaced(
     monkeypatch.setattr(store, "find", lambda name: hub_entry)
     with pytest.raises(ModelError, match=r"config\.json is a web page; download it again"):
         verify("dpt-large", tmp_path)
-    fetch_entry(hub_entry, tmp_path)
+    fetch_spec(hub_entry, tmp_path)
     assert (place / "config.json").read_bytes() == b'{"model_type": "dpt"}'
     assert verify("dpt-large", tmp_path).present
 
@@ -492,11 +492,11 @@ def test_a_page_in_a_files_place_is_not_kept(hub_entry: Any, server: Server, tmp
     path = next(path for path in server.files if path.endswith("/config.json"))
     good, server.files[path] = server.files[path], b"<html>Sign in to this network.</html>"
     with pytest.raises(ModelError, match=r"sent a web page instead of config\.json"):
-        fetch_entry(hub_entry, tmp_path)
-    assert not entry_status(hub_entry, tmp_path).present
+        fetch_spec(hub_entry, tmp_path)
+    assert not spec_status(hub_entry, tmp_path).present
     assert not (tmp_path / "dpt-large" / "config.json").exists()
     server.files[path] = good
-    assert fetch_entry(hub_entry, tmp_path) == tmp_path / "dpt-large"
+    assert fetch_spec(hub_entry, tmp_path) == tmp_path / "dpt-large"
 
 
 def test_an_unreadable_folder_stops_no_list(
@@ -515,7 +515,7 @@ def test_an_unreadable_folder_stops_no_list(
     monkeypatch.setattr(os, "stat", look)
     assert main(["models", "list"]) == 0
     told = capsys.readouterr()
-    assert told.out.count("unreadable") == sum(not entry.ships for entry in catalog.entries())
+    assert told.out.count("unreadable") == sum(not entry.ships for entry in specs())
     sentence = f"{tmp_path} cannot be read (Permission denied); check its permissions, or set NAPARI_SAMDEPTH_MODELS to"
     assert told.err.count(sentence) == 1
     assert main(["models", "path", "vit_b"]) == 2

@@ -23,15 +23,9 @@ from napari_samdepth.core.suppression import non_maximum
 from napari_samdepth.models.auto_masks.point_grid import Search, searched, stable_mask
 from napari_samdepth.models.inputs import silent
 from napari_samdepth.models.protocols import Report, Segmenter
+from napari_samdepth.models.registry import specs
+from napari_samdepth.models.spec import SAM_SEARCH
 
-BUILTIN = Search(
-    points_per_side=9,
-    pred_iou_thresh=0.7,
-    stability_score_thresh=0.5,
-    crop_n_layers=2,
-    crop_n_points_downscale_factor=1,
-)
-SAM = Search(crop_n_points_downscale_factor=2)
 BATCH = 4
 """Clicks decoded at once: on a CPU a click costs least in batches of one to four."""
 FIRST_PASS = 0.3
@@ -53,11 +47,8 @@ class ZoomingSegmenter(Protocol):
 
 
 def usual_search(model: str) -> Search:
-    """Return what a search starts from with a model, by its name, where a user says nothing else.
-
-    The built-in one is less sure of itself, sees small objects in crops alone, and is quick.
-    """
-    return BUILTIN if model == "builtin" else SAM
+    """Return what a search starts from with a model, by its name or path, where a user says nothing else."""
+    return next((spec.search for spec in specs("segment") if spec.name == model), SAM_SEARCH)
 
 
 def segment_everything(

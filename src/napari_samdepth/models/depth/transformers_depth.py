@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from napari_samdepth.core.depthmap import DepthKind, DepthMap, upsampling_between
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.models.depth.mean_subtraction import subtract_means
-from napari_samdepth.models.entry import ModelEntry
 from napari_samdepth.models.inputs import checked_rgb, silent
 from napari_samdepth.models.protocols import Report
 from napari_samdepth.models.runtime.device import Device, Precision, enough_memory, torch_module
 from napari_samdepth.models.runtime.torch_model import TorchModel
+from napari_samdepth.models.spec import ModelSpec
 from napari_samdepth.models.weights.pretrained import load_folder, load_processor, telling_blocks
 
 METRES: dict[str, tuple[DepthKind, str]] = {
@@ -62,7 +62,7 @@ def load_depth(
     device: str | None = None,
     report: Report | None = None,
     *,
-    entry: ModelEntry | None = None,
+    spec: ModelSpec | None = None,
     precision: Precision = "float32",
 ) -> TransformersDepth:
     """Return a depth estimator from a folder in transformers' format.
@@ -77,8 +77,8 @@ def load_depth(
         As in `choose_device`.
     report
         Told how far loading is.
-    entry
-        The catalog's entry, which then says what the values mean; the configuration does if None.
+    spec
+        The model's spec; where it names a kind, it then says what the values mean; the configuration does if None.
     precision
         As in `TransformersDepth`.
 
@@ -93,8 +93,8 @@ def load_depth(
     def adapted(model: Any, name: str, weights: str, where: Device) -> TransformersDepth:
         processor = load_processor(path, "AutoImageProcessor")
         kind, unit, reason = kind_of(model.config)
-        if entry is not None and entry.kind is not None:
-            kind, unit, reason = entry.kind, entry.unit, f"{entry.hub_id}, {entry.revision}"
+        if spec is not None and spec.kind is not None:
+            kind, unit, reason = spec.kind, spec.unit, f"{spec.hub_id}, {spec.revision}"
         source = f"{name} ({type(model).__name__}, {reason}, weights {weights[:12]})"
         return TransformersDepth(model, processor, name, source, kind, unit, where, precision)
 

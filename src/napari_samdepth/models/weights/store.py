@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_samdepth.core.errors import ModelError
-from napari_samdepth.models.catalog import entries, find
-from napari_samdepth.models.entry import HUB, ModelEntry
 from napari_samdepth.models.inputs import silent
 from napari_samdepth.models.protocols import Report
+from napari_samdepth.models.registry import find, specs
+from napari_samdepth.models.spec import HUB, ModelSpec
 from napari_samdepth.models.weights.checksums import file_checksum, matches
 from napari_samdepth.models.weights.connection import LOOK
 from napari_samdepth.models.weights.fetch import FileNotOnServer, fetch_file
@@ -73,35 +73,35 @@ def models_folder() -> Path:
     return Path(user_cache_path("napari-samdepth", appauthor=False)) / "models"
 
 
-def local_path(entry: ModelEntry, folder: Path | None = None) -> Path | None:
+def local_path(spec: ModelSpec, folder: Path | None = None) -> Path | None:
     """Return where the files of a model are, or None if they are not (all) there.
 
     A checkpoint is looked for as ``<folder>/<model>/<file>`` and, put there by hand, as ``<folder>/<file>`` where only
     one model has a file of that name; a folder from the hub as ``<folder>/<model>`` and ``<folder>/<hub name>``.
     """
     root = folder or models_folder()
-    if entry.url:
-        shared = sum(entry.file_name == other.file_name for other in entries()) > 1
-        places = [root / entry.name / entry.file_name] + ([] if shared else [root / entry.file_name])
+    if spec.url:
+        shared = sum(spec.file_name == other.file_name for other in specs()) > 1
+        places = [root / spec.name / spec.file_name] + ([] if shared else [root / spec.file_name])
         return next((place for place in places if os.path.isfile(place)), None)
-    for place in (root / entry.name, root / entry.hub_id.rsplit("/", 1)[-1]):
-        if entry.files and all(os.path.isfile(place / file) for file in entry.files):
+    for place in (root / spec.name, root / spec.hub_id.rsplit("/", 1)[-1]):
+        if spec.files and all(os.path.isfile(place / file) for file in spec.files):
             return place
     return None
 
 
-def entry_status(entry: ModelEntry, folder: Path | None = None) -> ModelStatus:
+def spec_status(spec: ModelSpec, folder: Path | None = None) -> ModelStatus:
     """Return whether a model of the catalog is on this machine, where, and how large it is."""
-    if entry.ships:
-        return ModelStatus(entry.name, True, None, 0)
-    path = local_path(entry, folder)
+    if spec.ships:
+        return ModelStatus(spec.name, True, None, 0)
+    path = local_path(spec, folder)
     if path is not None:
-        unverified = () if path.is_file() and entry.checksum else _unpublished(entry, path)
-        return ModelStatus(entry.name, True, path, _size_of(path), unverified)
+        unverified = () if path.is_file() and spec.checksum else _unpublished(spec, path)
+        return ModelStatus(spec.name, True, path, _size_of(path), unverified)
     root = folder or models_folder()
-    place = root / entry.name
-    expected = place / entry.file_name if entry.url else place
-    return ModelStatus(entry.name, False, expected, entry.size, problem=_hidden(entry, root))
+    place = root / spec.name
+    expected = place / spec.file_name if spec.url else place
+    return ModelStatus(spec.name, False, expected, spec.size, problem=_hidden(spec, root))
 
 
 def _size_of(path: Path) -> int:
@@ -112,10 +112,10 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def _hidden(entry: ModelEntry, root: Path) -> str:
+def _hidden(spec: ModelSpec, root: Path) -> str:
     """Return why the system does not say whether a model's files are there, "" if it does."""
-    names = (entry.file_name,) if entry.url else entry.files
-    for path in [root / entry.name / name for name in names]:
+    names = (spec.file_name,) if spec.url else spec.files
+    for path in [root / spec.name / name for name in names]:
         try:
             os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -141,20 +141,20 @@ def verify(name: str, folder: Path | None = None, report: Report | None = None) 
     Cancelled
         If `report` raises it.
     """
-    entry = find(name)
-    found = entry_status(entry, folder)
+    spec = find(name)
+    found = spec_status(spec, folder)
     if found.path is None:
         return found
     if not found.present:
-        raise ModelError(missing(entry, folder))
-    for file, checksum in _expected(entry, found.path).items():
+        raise ModelError(missing(spec, folder))
+    for file, checksum in _expected(spec, found.path).items():
         try:
             same = matches(file, checksum, report)
         except OSError as error:
             raise ModelError(unreadable(file, error)) from error
         if not same:
             raise ModelError(
-                f"{file} is not what {entry.name} should be (its {checksum.partition(':')[0]} differs); delete it and "
+                f"{file} is not what {spec.name} should be (its {checksum.partition(':')[0]} differs); delete it and "
                 f"download the model again."
             )
         if file.name in found.unverified:
@@ -162,13 +162,13 @@ def verify(name: str, folder: Path | None = None, report: Report | None = None) 
     return found
 
 
-def _expected(entry: ModelEntry, path: Path) -> dict[Path, str]:
+def _expected(spec: ModelSpec, path: Path) -> dict[Path, str]:
     if path.is_file():
-        return {path: entry.checksum}
+        return {path: spec.checksum}
     if not (path / _RECORD).is_file():
         raise ModelError(f"{path} was not downloaded by napari-samdepth, so there is nothing to verify it with.")
     known = _record(path)
-    found = {path / file: known[file] for file in (*entry.files, *entry.optional_files) if file in known}
+    found = {path / file: known[file] for file in (*spec.files, *spec.optional_files) if file in known}
     if not all(isinstance(checksum, str) and ":" in checksum for checksum in found.values()):
         raise ModelError(f"{path / _RECORD} is damaged; delete it and download the model again.")
     return found
@@ -188,32 +188,32 @@ def _published(path: Path) -> tuple[str, ...]:
     return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
-def _unpublished(entry: ModelEntry, path: Path) -> tuple[str, ...]:
+def _unpublished(spec: ModelSpec, path: Path) -> tuple[str, ...]:
     """Return the files of a model that is there for which no checksum was published."""
     if path.is_file():
         return (path.name,)
     published = _published(path)
-    here = (*entry.files, *(file for file in entry.optional_files if os.path.isfile(path / file)))
+    here = (*spec.files, *(file for file in spec.optional_files if os.path.isfile(path / file)))
     return tuple(file for file in here if file not in published)
 
 
-def missing(entry: ModelEntry, folder: Path | None = None) -> str:
+def missing(spec: ModelSpec, folder: Path | None = None) -> str:
     """Return the sentence for a model that is not on this machine."""
     root = folder or models_folder()
-    place = root / entry.name
-    return _hidden(entry, root) or (
-        f"{entry.name} is not on this machine; fetch it with `napari-samdepth models download {entry.name}` "
-        f"({entry.size / 1e6:.0f} MB), or {_by_hand(entry, place)}."
+    place = root / spec.name
+    return _hidden(spec, root) or (
+        f"{spec.name} is not on this machine; fetch it with `napari-samdepth models download {spec.name}` "
+        f"({spec.size / 1e6:.0f} MB), or {_by_hand(spec, place)}."
     )
 
 
-def _by_hand(entry: ModelEntry, place: Path) -> str:
+def _by_hand(spec: ModelSpec, place: Path) -> str:
     """Return which files a user without a network has to put where."""
-    if entry.url:
-        return f"put {entry.file_name} into {place} by hand"
-    *others, last = [file for file in entry.files if not os.path.isfile(place / file)] or entry.files
+    if spec.url:
+        return f"put {spec.file_name} into {place} by hand"
+    *others, last = [file for file in spec.files if not os.path.isfile(place / file)] or spec.files
     files = f"{', '.join(others)} and {last}" if others else last
-    return f"put {files} of {entry.hub_id} into {place} by hand"
+    return f"put {files} of {spec.hub_id} into {place} by hand"
 
 
 def fetch(name: str, folder: Path | None = None, report: Report | None = None) -> Path:
@@ -235,36 +235,36 @@ def fetch(name: str, folder: Path | None = None, report: Report | None = None) -
     Cancelled
         If `report` raises it.
     """
-    return fetch_entry(find(name), folder, report)
+    return fetch_spec(find(name), folder, report)
 
 
-def fetch_entry(entry: ModelEntry, folder: Path | None = None, report: Report | None = None) -> Path:
-    """Return the path of a catalog entry's files, downloaded if need be, as `fetch` does."""
-    if entry.ships:
-        raise ModelError(f"{entry.name} ships with the package; there is nothing to download.")
-    there = local_path(entry, folder)
-    if there is not None and _as_it_says(entry, there):
+def fetch_spec(spec: ModelSpec, folder: Path | None = None, report: Report | None = None) -> Path:
+    """Return the path of a catalog spec's files, downloaded if need be, as `fetch` does."""
+    if spec.ships:
+        raise ModelError(f"{spec.name} ships with the package; there is nothing to download.")
+    there = local_path(spec, folder)
+    if there is not None and _as_it_says(spec, there):
         return there
     tell = report or silent
-    place = (folder or models_folder()) / entry.name
-    _make_room(entry, place)
-    with _alone(entry, place, tell):
-        there = local_path(entry, folder)
-        if there is not None and _as_it_says(entry, there):  # another process has fetched it meanwhile
+    place = (folder or models_folder()) / spec.name
+    _make_room(spec, place)
+    with _alone(spec, place, tell):
+        there = local_path(spec, folder)
+        if there is not None and _as_it_says(spec, there):  # another process has fetched it meanwhile
             return there
-        if not entry.url:
-            _fetch_folder(entry, place, tell)
+        if not spec.url:
+            _fetch_folder(spec, place, tell)
             return place
-        target = place / entry.file_name
-        fetch_file(entry.url, target, entry.checksum, tell, entry.name, _by_hand(entry, place))
+        target = place / spec.file_name
+        fetch_file(spec.url, target, spec.checksum, tell, spec.name, _by_hand(spec, place))
         return target
 
 
-def _as_it_says(entry: ModelEntry, path: Path) -> bool:
+def _as_it_says(spec: ModelSpec, path: Path) -> bool:
     """Whether the files of a hub model are of the kind that their names say; others are fetched again."""
     if path.is_file():
         return True
-    return all(_is_kind(path / file) for file in _unpublished(entry, path))
+    return all(_is_kind(path / file) for file in _unpublished(spec, path))
 
 
 def _is_kind(file: Path) -> bool:
@@ -276,7 +276,7 @@ def _is_kind(file: Path) -> bool:
 
 
 @contextmanager
-def _alone(entry: ModelEntry, place: Path, tell: Report) -> Iterator[None]:
+def _alone(spec: ModelSpec, place: Path, tell: Report) -> Iterator[None]:
     """Wait until no other process fetches the model, and keep others from it; one that dies lets go of its lock."""
     from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
@@ -288,9 +288,9 @@ def _alone(entry: ModelEntry, place: Path, tell: Report) -> Iterator[None]:
             lock.acquire(blocking=False)
             break
         except Timeout:
-            have = min(_parts(place), entry.size)
-            size = f"{have / 1e6:.0f} of {entry.size / 1e6:.0f} MB"
-            tell(have / entry.size, f"another process is downloading {entry.name}: {size}")
+            have = min(_parts(place), spec.size)
+            size = f"{have / 1e6:.0f} of {spec.size / 1e6:.0f} MB"
+            tell(have / spec.size, f"another process is downloading {spec.name}: {size}")
             time.sleep(LOOK)
         except OSError as error:
             if soft or error.errno not in _NO_LOCKS:
@@ -317,7 +317,7 @@ def _parts(place: Path) -> int:
         return 0
 
 
-def _make_room(entry: ModelEntry, place: Path) -> None:
+def _make_room(spec: ModelSpec, place: Path) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -325,27 +325,27 @@ def _make_room(entry: ModelEntry, place: Path) -> None:
             f"{place} cannot be made ({error.strerror}); set {FOLDER_VARIABLE} to another folder."
         ) from error
     have, free = _parts(place), shutil.disk_usage(place).free
-    if free + have < entry.size * 1.02:
+    if free + have < spec.size * 1.02:
         raise ModelError(
-            f"{entry.name} needs {entry.size / 1e6:.0f} MB and {place} has {free / 1e6:.0f} MB free; make room or set "
+            f"{spec.name} needs {spec.size / 1e6:.0f} MB and {place} has {free / 1e6:.0f} MB free; make room or set "
             f"{FOLDER_VARIABLE} to another folder."
         )
 
 
-def _fetch_folder(entry: ModelEntry, place: Path, tell: Report) -> None:
+def _fetch_folder(spec: ModelSpec, place: Path, tell: Report) -> None:
     """Fetch a hub model file by file and record the checksums; what must be there comes first, the largest last."""
     endpoint = os.environ.get(ENDPOINT_VARIABLE) or HUB
     published = _published(place)
     record = {file: checksum for file, checksum in _record(place).items() if file != _PUBLISHED}
     # without a network the file to complain of is one that is needed
-    for file in (*entry.files[:1], *entry.optional_files, *entry.files[1:]):
+    for file in (*spec.files[:1], *spec.optional_files, *spec.files[1:]):
         target = place / file
         if not (target.is_file() and (file in published or _is_kind(target))):
             try:
-                url, what = entry.file_url(file, endpoint), f"{file} of {entry.name}"
-                checksum = fetch_file(url, target, "", tell, what, _by_hand(entry, place))
+                url, what = spec.file_url(file, endpoint), f"{file} of {spec.name}"
+                checksum = fetch_file(url, target, "", tell, what, _by_hand(spec, place))
             except FileNotOnServer:
-                if file in entry.files:
+                if file in spec.files:
                     raise
                 continue
             published = (*(name for name in published if name != file), *([file] if checksum else []))
