@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_samdepth.core.candidates import MaskInput, Patch
+from napari_samdepth.core.candidates import Candidates, MaskInput, Patch
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.prompts import PROMPT_KINDS, Prompts
 from napari_samdepth.models.prompting import inside, points_along, translated
@@ -27,20 +27,40 @@ def test_what_a_model_takes_goes_through_untouched():
 
 
 def test_points_along_a_path_lie_evenly():
-    np.testing.assert_allclose(points_along(np.array([[0.0, 0], [0, 8]]), 4), [(0, 1), (0, 3), (0, 5), (0, 7)])
+    np.testing.assert_allclose(points_along(np.array([[0.0, 0], [0, 8]]), 5), [(0, 0), (0, 2), (0, 4), (0, 6), (0, 8)])
     corner = np.array([[0.0, 0], [0, 4], [4, 4]])
-    np.testing.assert_allclose(points_along(corner, 2), [(0, 2), (2, 4)])
+    np.testing.assert_allclose(points_along(corner, 3), [(0, 0), (0, 4), (4, 4)])
+    np.testing.assert_allclose(points_along(corner, 1), [(0, 4)])
     np.testing.assert_allclose(points_along(np.array([[3.0, 5]])), [(3, 5)])
     np.testing.assert_allclose(points_along(np.array([[3.0, 5], [3, 5]])), [(3, 5)])
-    assert len(points_along(np.array([[0.0, 0], [0, 2.5]]))) == 2, "no two points in a pixel"
+    assert len(points_along(np.array([[0.0, 0], [0, 2.5]]))) == 3, "no two points in a pixel"
 
 
 def test_scribbles_become_points_with_their_labels():
     prompts = Prompts([(5, 5)], [0], scribbles=[[(0, 0), (0, 8)], [(9, 9)]], scribble_labels=[1, 0])
     found = translated(prompts, SAMS, SHAPE, fed)
     assert found.kinds == {"points"}
-    assert found.labels.tolist() == [0, 1, 1, 1, 1, 0]
+    assert found.labels.tolist() == [0, 1, 1, 1, 1, 1, 0]
     assert translated(Prompts(scribbles=[[(9, 9)]]), SAMS, SHAPE, fed).ambiguous
+
+
+def test_the_first_mask_of_a_scribble_is_fed_back() -> None:
+    asked: list[Prompts] = []
+
+    def decode(first: Prompts) -> Candidates:
+        asked.append(first)
+        masks = np.zeros((3, *SHAPE), bool)
+        masks[0, 5, 5] = masks[1, 5, 0:12] = masks[2, 0:20, 0:30] = True
+        return Candidates.of_masks(masks, [0.9, 0.8, 0.7], feedback=[MaskInput(np.full((4, 4), n)) for n in (0, 1, 2)])
+
+    drawn = Prompts(scribbles=[[(5, 1), (5, 9)], [(30, 30)]], scribble_labels=[1, 0])
+    found = translated(drawn, SAMS, SHAPE, fed, decode)
+    assert asked[0].points.tolist() == [[5, 5]]
+    assert found.mask[0, 0] == 1, "the surest that holds the scribble, not the surest"
+    assert found.labels.tolist() == [1, 1, 1, 1, 1, 0]
+    assert translated(drawn, frozenset({"points"}), SHAPE, None, decode).kinds == {"points"}
+    assert translated(Prompts(mask=np.ones((4, 4)), scribbles=[[(5, 1)]]), SAMS, SHAPE, fed, decode).mask[0, 0] == 1
+    assert len(asked) == 1, "a model that takes no masks is not asked, nor where there is a mask"
 
 
 def test_a_lasso_becomes_the_mask_in_it_and_its_box():

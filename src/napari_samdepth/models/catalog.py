@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_samdepth.models.auto_masks.point_grid import Search
-from napari_samdepth.models.formats import DEPTH, GROUNDING_DINO, SAM2, SAM_FILE
+from napari_samdepth.models.formats import DEPTH, GROUNDING_DINO, SAM2, SAM_FILE, SAM_FOLDER
 from napari_samdepth.models.spec import LoadRequest, ModelSpec
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -162,6 +162,17 @@ SPECS: tuple[ModelSpec, ...] = (
         "xxh128:810b084b6e51acdbf760a993d8619f2d",
         f"{_BIOIMAGE}/humorous-crab/1.2/files/vit_l.pt",
         _MICRO_SAM_LICENCE,
+    ),
+    SAM_FOLDER.spec(
+        "slimsam-77",
+        title="SlimSAM-77 · 39 MB",
+        good_for="Photographs at a fraction of ViT-B's time and size, a little less exact.",
+        licence="Apache-2.0",
+        size=38900000,
+        seconds=2.0,
+        hub_id="Zigeng/SlimSAM-uniform-77",
+        files=("config.json", "model.safetensors"),
+        optional_files=("preprocessor_config.json",),
     ),
     _sam2("tiny", 156000000, 2.5, "Photographs; encodes several times faster than ViT-B."),
     _sam2("small", 184000000, 3.0, "Photographs; a little better than tiny at nearly its speed."),

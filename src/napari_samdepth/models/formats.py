@@ -62,6 +62,12 @@ def _load_sam(asked: LoadRequest) -> Any:
     )
 
 
+def _load_sam_folder(asked: LoadRequest) -> Any:
+    from napari_samdepth.models.sam.transformers_format import load_sam_folder
+
+    return load_sam_folder(asked.files, asked.spec.name, asked.device, asked.report, precision=asked.precision)
+
+
 def _load_sam2(asked: LoadRequest) -> Any:
     from napari_samdepth.models.sam.sam2 import load_sam2
 
@@ -88,11 +94,12 @@ def _load_sam3(asked: LoadRequest) -> Any:
 
 
 SAM_FILE = Format("segment", "SAM", _load_sam, file=True, precisions=BOTH)
+SAM_FOLDER = Format("segment", "SAM", _load_sam_folder, ("sam",), precisions=BOTH)
 SAM2 = Format("segment", "SAM 2", _load_sam2, ("sam2", "sam2_video"))
 DEPTH = Format("depth", "a depth model", _load_depth, precisions=BOTH)
 GROUNDING_DINO = Format("text", "Grounding DINO", _load_grounding_dino, ("grounding-dino", "mm-grounding-dino"))
 SAM3 = Format("text", "SAM 3", _load_sam3, ("sam3", "sam3_video"))
-FORMATS = (SAM_FILE, SAM2, DEPTH, GROUNDING_DINO, SAM3)
+FORMATS = (SAM_FILE, SAM_FOLDER, SAM2, DEPTH, GROUNDING_DINO, SAM3)
 
 FOLDERS_ONLY: tuple[Task, ...] = tuple(
     task for task in get_args(Task) if not any(form.file for form in FORMATS if form.task == task)
@@ -129,7 +136,7 @@ def format_of(path: Path, task: Task) -> Format:
     known = " or ".join(form.name for form in forms)
     if task == "text":
         raise ModelError(f"{path} holds a {kind} model; words are found by {known}.")
-    raise ModelError(f"{path} holds a {kind} model; a segmenter's folder must hold {known}, other SAMs are files.")
+    raise ModelError(f"{path} holds a {kind} model; a segmenter's folder must hold {known}.")
 
 
 def spec_of(path: Path, task: Task) -> ModelSpec:

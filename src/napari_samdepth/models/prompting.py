@@ -15,11 +15,15 @@ from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.prompts import PROMPT_KINDS, PromptKind, Prompts
 from napari_samdepth.models.protocols import Report, Segmenter
 
-SCRIBBLE_POINTS = 4
-"""Most points that stand for one scribble, found on validation images."""
+SCRIBBLE_POINTS = 5
+"""Most points that stand for one scribble: three to five are alike on validation images, with its ends among them."""
+HELD = 0.9
+"""Share of the scribbles that a mask must hold to be what was scribbled over."""
 
 ToMaskInput = Callable[[Patch], MaskInput]
 """Turns a mask at image resolution into the logits that a model wants to be fed."""
+Decode = Callable[[Prompts], Candidates]
+"""Gives several masks for prompts of a model's own kinds."""
 
 
 class TranslatingSegmenter:
@@ -75,6 +79,7 @@ class TranslatingSegmenter:
             self._takes,
             embedding.image_shape,
             None if to_input is None else lambda region: to_input(embedding, region),
+            lambda first: self._segmenter.decode(embedding, first, True),
         )
         return self._segmenter.decode(embedding, own, multimask)
 
@@ -85,12 +90,17 @@ def with_translation(segmenter: Segmenter, takes: frozenset[PromptKind]) -> Segm
 
 
 def translated(
-    prompts: Prompts, takes: frozenset[PromptKind], image_shape: tuple[int, int], to_mask_input: ToMaskInput | None
+    prompts: Prompts,
+    takes: frozenset[PromptKind],
+    image_shape: tuple[int, int],
+    to_mask_input: ToMaskInput | None,
+    decode: Decode | None = None,
 ) -> Prompts:
     """Return prompts of the kinds that a model takes, as near to what was meant as they come.
 
-    A scribble becomes points along it, a lasso the mask inside it with its box, a mask at image resolution logits or,
-    for a model that takes no masks, its box, a box its middle.
+    A scribble becomes points along it and, where a first mask can be asked for, the mask of its middle; a lasso the mask
+    inside it with its box; a mask at image resolution logits or, for a model that takes no masks, its box; a box its
+    middle.
 
     Parameters
     ----------
@@ -102,6 +112,8 @@ def translated(
         (H, W) of the image.
     to_mask_input
         What the model is fed for a mask; None where it takes none.
+    decode
+        Asks the model for masks, None where that cannot be.
 
     Raises
     ------
@@ -123,6 +135,8 @@ def translated(
         elif box is None:
             box = _bounds(_corners(region))
     if "scribbles" not in takes:
+        if mask is None and decode is not None and "mask" in takes and prompts.scribble_labels.any():
+            mask = _first_mask(prompts, points, labels, box if "box" in takes else None, decode)
         for path, label in zip(prompts.scribbles, prompts.scribble_labels, strict=True):
             along = points_along(path)
             points = np.concatenate([points, along])
@@ -144,13 +158,39 @@ def translated(
     return Prompts(points, labels, box, mask, drawn, prompts.scribble_labels if drawn else None, lasso)
 
 
+def _first_mask(
+    prompts: Prompts,
+    points: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    box: NDArray[np.float64] | None,
+    decode: Decode,
+) -> MaskInput | None:
+    """Return the surest mask of the middles of the foreground scribbles that holds them, to be fed back."""
+    drawn = [path for path, label in zip(prompts.scribbles, prompts.scribble_labels, strict=True) if label]
+    middles = np.concatenate([points_along(path, 1) for path in drawn])
+    found = decode(
+        Prompts(np.concatenate([points, middles]), np.concatenate([labels, np.ones(len(middles), np.int64)]), box)
+    )
+    if not found.feedback:
+        return None
+    held = [_share_held(found.patch(index), np.concatenate(drawn)) for index in range(len(found))]
+    return found.feedback[max(range(len(found)), key=lambda index: (min(held[index], HELD), found.scores[index]))]
+
+
+def _share_held(mask: Patch, positions: NDArray[np.float64]) -> float:
+    """Return the share of positions (n, 2) that lie in a mask."""
+    at = np.round(positions).astype(np.intp) - np.array(mask.origin)
+    there = ((at >= 0) & (at < mask.mask.shape)).all(axis=1)
+    return float(np.count_nonzero(mask.mask[tuple(at[there].T)]) / len(positions))
+
+
 def points_along(path: NDArray[np.float64], most: int = SCRIBBLE_POINTS) -> NDArray[np.float64]:
-    """Return points (k, 2) along a path (n, 2), 1 <= k <= `most`, in the middles of k equal parts of it."""
+    """Return points (k, 2) evenly along a path (n, 2), 1 <= k <= `most`: its ends among them, or its middle alone."""
     steps = np.hypot(*np.diff(path, axis=0).T) if len(path) > 1 else np.zeros(0)
     along = np.concatenate([[0.0], np.cumsum(steps)])
     length = float(along[-1])
-    count = int(np.clip(length, 1, most))
-    wanted = (np.arange(count) + 0.5) * (length / count)
+    count = int(np.clip(length + 1, 1, most))
+    wanted = np.linspace(0, length, count) if count > 1 else np.array([length / 2])
     return np.stack([np.interp(wanted, along, path[:, axis]) for axis in (0, 1)], axis=1)
 
 

@@ -130,7 +130,11 @@ class BuiltinSegmenter(PromptedNetwork):
         """
         self._check_own(embedding)
         prompts = translated(
-            prompts, self.prompt_kinds, embedding.image_shape, lambda region: self.mask_input(embedding, region)
+            prompts,
+            self.prompt_kinds,
+            embedding.image_shape,
+            lambda region: self.mask_input(embedding, region),
+            lambda first: self.decode(embedding, first, True),
         )
         several = prompts.ambiguous if multimask is None else multimask
         _check_window(prompts, embedding.image_shape)

@@ -50,8 +50,26 @@ def build_sam(architecture: str, weights: dict[str, Any], path: Path) -> Any:
 
     with torch.device("meta"):
         sam = sam_model_registry[architecture](checkpoint=None)
+    return fill(sam, weights, architecture, path)
+
+
+def fill(sam: Any, weights: dict[str, Any], what: str, path: Path) -> Any:
+    """Return a network that was laid out without memory with its weights, as `build_sam` does.
+
+    Parameters
+    ----------
+    sam
+        A Sam on the device "meta".
+    weights
+        By segment_anything's names.
+    what
+        What they must fit, for the sentence that says that they do not.
+    path
+        Where they are from.
+    """
+    torch = torch_module()
     # before anything is copied: shapes that fit bound what is
-    _check_fit(sam, weights, architecture, path)
+    _check_fit(sam, weights, what, path)
     # Mapped tensors are copied: a network that is a view of a file dies with it.
     with enough_memory(f"loading {path.name}"):
         owned = {name: value.detach().to(torch.float32, copy=True) for name, value in weights.items()}
@@ -62,7 +80,7 @@ def build_sam(architecture: str, weights: dict[str, Any], path: Path) -> Any:
     return sam.requires_grad_(False).eval()
 
 
-def _check_fit(sam: Any, weights: dict[str, Any], architecture: str, path: Path) -> None:
+def _check_fit(sam: Any, weights: dict[str, Any], what_for: str, path: Path) -> None:
     expected = {name: tuple(value.shape) for name, value in sam.state_dict().items()}
     got = {name: tuple(value.shape) for name, value in weights.items()}
     for what, names in (
@@ -72,7 +90,7 @@ def _check_fit(sam: Any, weights: dict[str, Any], architecture: str, path: Path)
     ):
         if names:
             raise ModelError(
-                f"{path} does not fit {architecture}: it {what} {names[0]}"
+                f"{path} does not fit {what_for}: it {what} {names[0]}"
                 f"{f' and {len(names) - 1} more' if len(names) > 1 else ''}; choose another checkpoint."
             )
     integer = next((name for name, value in weights.items() if not value.is_floating_point()), None)

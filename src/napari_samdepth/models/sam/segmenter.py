@@ -162,7 +162,11 @@ class SamSegmenter(PromptedNetwork):
         """
         self._check_own(embedding)
         prompts = translated(
-            prompts, self.prompt_kinds, embedding.image_shape, lambda region: self.mask_input(embedding, region)
+            prompts,
+            self.prompt_kinds,
+            embedding.image_shape,
+            lambda region: self.mask_input(embedding, region),
+            lambda first: self.decode(embedding, first, True),
         )
         several = prompts.ambiguous if multimask is None else multimask
         check_mask(prompts, tuple(self._network.prompt_encoder.mask_input_size))
