@@ -98,9 +98,9 @@ def translated(
 ) -> Prompts:
     """Return prompts of the kinds that a model takes, as near to what was meant as they come.
 
-    A scribble becomes points along it and, where a first mask can be asked for, the mask of its middle; a lasso the mask
-    inside it with its box; a mask at image resolution logits or, for a model that takes no masks, its box; a box its
-    middle.
+    A scribble becomes points along it and, where a first mask can be asked for, the mask of its middle; a lasso the
+    mask inside it with its box; a mask at image resolution logits or, for a model that takes no masks, its box; a box
+    its middle.
 
     Parameters
     ----------
