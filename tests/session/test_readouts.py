@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+from dask import delayed
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
@@ -139,3 +141,94 @@ def test_cancelling_the_models_leaves_the_readout(
     session.drop_readout()
     assert session.wait(WAIT)
     assert len(tables) == 1
+
+
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every stack count as large."""
+    monkeypatch.setattr(readouts, "LARGE_STACK", 1)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_large_stacks_are_read_slice_by_slice(
+    session: AnnotationSession, viewer_model: ViewerModel, monkeypatch: pytest.MonkeyPatch, lazy: bool
+) -> None:
+    cells = np.zeros((7, 40, 50), dtype=np.int32)
+    depth = np.full((7, 40, 50), np.nan, dtype=np.float32)
+    for at in (1, 2, 5):
+        cells[at, 5:20, 5 + at : 20 + at] = at
+        depth[at] = 10.0 * at + np.linspace(0, 1, 50)
+    most: list[int] = []
+    held = [0]
+
+    def block(data: Any, at: int) -> Any:
+        held[0] += 1
+        most.append(held[0])
+        held[0] -= 1
+        return data[at : at + 1]
+
+    if lazy:
+        parts = [da.from_delayed(delayed(block)(depth, at), (1, 40, 50), np.float32) for at in range(7)]
+        values: Any = da.concatenate(parts)
+    else:
+        values = depth
+    labels = viewer_model.add_labels(da.from_array(cells, chunks=(1, 40, 50)) if lazy else cells)
+    session.use_depth(viewer_model.add_image(values, name="deep", contrast_limits=(0, 60)), "height", "nm")
+    at_once = session.readout(labels)
+    assert at_once["slice"].to_dict() == {1: 1, 2: 2, 5: 5}
+    assert np.allclose(at_once["median"], [10.2, 20.2, 50.3], atol=0.3)
+    large(monkeypatch)
+    told: list[tuple[str, float]] = []
+    session.state.events.task.connect(lambda task: told.append((task, session.state.progress)))
+    tables: list[pd.DataFrame] = []
+    session.request_readout(labels, tables.append, never)
+    assert session.wait(WAIT)
+    pd.testing.assert_frame_equal(tables[0], at_once)
+    assert session.state.task == ""
+    assert not lazy or max(most) == 1, "one slice at a time"
+    assert labels.features["index"].tolist() == [1, 2, 5]
+
+
+def test_reading_a_large_stack_tells_how_far_it_is_and_ends_when_cancelled(
+    session: AnnotationSession, labels: Labels, viewer_model: ViewerModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large(monkeypatch)
+    begun, gate = held_up(monkeypatch)
+    tables: list[pd.DataFrame] = []
+    refused: list[Exception] = []
+    session.request_readout(labels, tables.append, refused.append)
+    assert begun.wait(WAIT)
+    session.deliver()
+    assert session.state.task == "reading slice 1 of 2"
+    viewer_model.dims.set_current_step(0, 1)  # the stack is read whichever slice is shown
+    session.stop()
+    gate.set()
+    assert session.wait(WAIT)
+    assert not tables
+    assert "cancelled" in str(refused[0])
+    assert session.state.task == ""
+    session.request_readout(labels, tables.append, never)
+    assert session.wait(WAIT)
+    assert tables[0]["slice"].to_dict() == {1: 0, 2: 1}
+
+
+def test_depth_that_lies_elsewhere_is_said(session: AnnotationSession, viewer_model: ViewerModel) -> None:
+    cells = np.zeros((40, 60), dtype=np.int32)
+    cells[5:20, 5:20] = 1
+    labels = viewer_model.add_labels(cells, scale=(0.1, 0.1), translate=(50, 0), name="cells")
+    depth = viewer_model.add_image(np.ones((30, 60), dtype=np.float32), name="map")
+    session.use_depth(depth, "height")
+    assert session.readout(labels)["valid_share"].tolist() == [0.0]
+    assert "“map” lies elsewhere than “cells”" in session.state.message
+    assert session.state.problem
+    # as many pixels, but never placed: what is read is of another place
+    depth.data = np.ones((40, 60), dtype=np.float32)
+    labels.translate = (0, 0)
+    session.readout(labels)
+    assert "“map” has as many pixels as “cells”, but lies elsewhere" in session.state.message
+    depth.scale = (0.1, 0.1)
+    assert session.readout(labels)["valid_share"].tolist() == [1.0]
+    assert session.state.message == ""
+    # another part of one picture is no mistake
+    depth.data = np.ones((20, 60), dtype=np.float32)
+    session.readout(labels)
+    assert session.state.message == ""

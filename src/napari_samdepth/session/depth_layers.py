@@ -206,6 +206,24 @@ class DepthSource:
             and np.array_equal(self.matrix, other.matrix)
         )
 
+    def misplaced(self, target: str, nothing: bool) -> str:
+        """Return a sentence where the depth seems not to lie where it belongs, "" otherwise.
+
+        `target` is the name of the layer that it is read for, `nothing` whether nothing of it was read there.
+        """
+        size = self.data.shape[:2]
+        corners = np.array([[0, 0, 1], [0, self.shape[1] - 1, 1], [self.shape[0] - 1, 0, 1], [*self.shape, 1]])
+        low, high = (corners @ self.matrix.T).min(axis=0), (corners @ self.matrix.T).max(axis=0)
+        name, advice = self.known.layer.name, f"give it the scale, translation and units of “{target}”, if they belong"
+        if nothing and bool((high < 0).any() or (low > np.array(size) - 1).any()):
+            return f"“{name}” lies elsewhere than “{target}”, so nothing is read; {advice} together."
+        moved = np.abs(corners @ self.matrix.T - corners[:, :2]).max()
+        if size == self.shape and moved > max(size) / 2:
+            return f"“{name}” has as many pixels as “{target}”, but lies elsewhere; {advice} together."
+        if nothing and self.known.layer.data is self.layer_data:
+            return f"No label of “{target}” lies where “{name}” holds depth."
+        return ""
+
 
 def depth_source(
     known: DepthLayer,

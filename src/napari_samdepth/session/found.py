@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,8 +30,7 @@ def shown_elsewhere(encoded: Encoded, dims: Dims) -> bool:
 
 def full_plane(encoded: Encoded) -> Shown:
     """Return the encoded plane at the image's full resolution."""
-    shown, size = encoded.shown, spatial_shape(encoded.image)
-    return replace(shown, shape=(size[shown.rows_axis], size[shown.cols_axis]), step=(1.0, 1.0), level=0)
+    return encoded.shown.at_full_resolution(spatial_shape(encoded.image))
 
 
 def at_full_size(labels: NDArray[np.int32], encoded: Encoded, dims: Dims) -> NDArray[np.int32]:

@@ -32,6 +32,9 @@ class Shown:
         Data pixels (of the full resolution) per plane pixel, down and across; above 1 for coarse multiscale levels.
     level
         Multiscale level that the plane is read from, 0 otherwise.
+    origin
+        For a window of the plane: the (row, col) that it begins with, in pixels of its level; `shape` is its size then,
+        and its pixels are counted from there. None for the whole plane.
     """
 
     rows_axis: int
@@ -40,6 +43,7 @@ class Shown:
     shape: tuple[int, int]
     step: tuple[float, float] = (1.0, 1.0)
     level: int = 0
+    origin: tuple[int, int] | None = None
 
     @property
     def slice_key(self) -> tuple[int, ...]:
@@ -49,9 +53,22 @@ class Shown:
 
     def index(self, factors: tuple[float, ...] | None = None) -> tuple[int | slice, ...]:
         """Return the index that takes the plane out of the data; `factors` divide positions for a coarse level."""
-        plane = (self.rows_axis, self.cols_axis)
+        spans = self._spans()
         scale = factors or (1.0,) * len(self.point)
-        return tuple(slice(None) if axis in plane else int(at / scale[axis]) for axis, at in enumerate(self.point))
+        return tuple(spans.get(axis, int(at / scale[axis])) for axis, at in enumerate(self.point))
+
+    def _spans(self) -> dict[int, slice]:
+        """Return what the plane takes of its two axes."""
+        axes = (self.rows_axis, self.cols_axis)
+        if self.origin is None:
+            return dict.fromkeys(axes, slice(None))
+        ends = zip(axes, self.origin, self.shape, strict=True)
+        return {axis: slice(start, start + size) for axis, start, size in ends}
+
+    def window_of(self, data: Any, spans: tuple[slice, ...]) -> Any:
+        """Return what of the data of the plane's level lies in the plane, and along its other axes in `spans`."""
+        own = self._spans()
+        return data[tuple(own.get(axis, span) for axis, span in enumerate(spans))]
 
     def take(self, data: Any, factors: tuple[float, ...] | None = None) -> Any:
         """Return the plane of `data` as (H, W) or (H, W, channels): a view where `data` allows it."""
@@ -65,14 +82,16 @@ class Shown:
     def to_data(self, points_rc: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return plane points (n, 2) as data points (n, ndim) of the full resolution."""
         out = np.tile(np.asarray(self.point, dtype=np.float64), (len(points_rc), 1))
+        start = self.origin or (0, 0)
         for column, axis in enumerate((self.rows_axis, self.cols_axis)):
-            out[:, axis] = (points_rc[:, column] + 0.5) * self.step[column] - 0.5
+            out[:, axis] = (points_rc[:, column] + start[column] + 0.5) * self.step[column] - 0.5
         return out
 
     def from_data(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return data points (n, ndim) of the full resolution as plane points (n, 2), whatever slice they lie in."""
+        start = self.origin or (0, 0)
         pairs = [
-            (points[:, axis] + 0.5) / self.step[column] - 0.5
+            (points[:, axis] + 0.5) / self.step[column] - 0.5 - start[column]
             for column, axis in enumerate((self.rows_axis, self.cols_axis))
         ]
         return np.stack(pairs, axis=1)
@@ -87,8 +106,20 @@ class Shown:
     def full_index(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
         """Return plane pixels (rows, cols) of the full resolution as an index into n-D data."""
         index = [np.full(len(rows), at, dtype=np.intp) for at in self.point]
-        index[self.rows_axis], index[self.cols_axis] = rows, cols
+        start = self.origin or (0, 0)
+        index[self.rows_axis], index[self.cols_axis] = rows + start[0], cols + start[1]
         return tuple(index)
+
+    def at_full_resolution(self, full: tuple[int, ...]) -> Shown:
+        """Return the same part of the plane at the full resolution of data of shape `full`."""
+        size = np.array([full[self.rows_axis], full[self.cols_axis]])
+        start, end = np.zeros(2), size
+        if self.origin is not None:
+            start, end = np.array(self.origin) * self.step, (np.array(self.origin) + self.shape) * self.step
+        low, high = np.round(start).astype(int), np.minimum(np.round(end).astype(int), size)
+        origin = None if self.origin is None else (int(low[0]), int(low[1]))
+        shape = (int(high[0] - low[0]), int(high[1] - low[1]))
+        return replace(self, shape=shape, step=(1.0, 1.0), level=0, origin=origin)
 
 
 def unit_factors(layer: Layer, dims: Dims) -> NDArray[np.float64]:
@@ -151,9 +182,12 @@ def shown_plane(layer: Image | Labels, dims: Dims, max_side: int | None = None) 
         raise LayerError(f"The view shows no plane of “{layer.name}”; roll the axes back until it is seen.")
     shapes = [level.shape for level in layer.data] if layer.multiscale else [layer.data.shape]
     full = shapes[0]
-    at = np.round(_slice_in_data(layer, dims)[0]).astype(int)
+    point, before, after = _slice_in_data(layer, dims)
+    thick = str(layer.projection_mode) != "none"
+    at = np.round(point).astype(int)
     for axis in range(layer.ndim):
-        if axis not in (rows_axis, cols_axis) and not 0 <= at[axis] < full[axis]:
+        low, high = (np.round(point - before), np.round(point + after)) if thick else (at, at)
+        if axis not in (rows_axis, cols_axis) and (high[axis] < 0 or low[axis] >= full[axis]):
             raise LayerError(f"“{layer.name}” has nothing at the shown slice; move the slider to a slice it has.")
     level = 0
     if layer.multiscale and max_side is not None:
@@ -162,7 +196,7 @@ def shown_plane(layer: Image | Labels, dims: Dims, max_side: int | None = None) 
     return Shown(
         rows_axis=rows_axis,
         cols_axis=cols_axis,
-        point=tuple(int(value) for value in at),
+        point=tuple(int(value) for value in np.clip(at, 0, np.array(full[: layer.ndim]) - 1)),
         shape=(int(shape[rows_axis]), int(shape[cols_axis])),
         step=(full[rows_axis] / shape[rows_axis], full[cols_axis] / shape[cols_axis]),
         level=level,
@@ -184,6 +218,33 @@ def _slice_in_data(layer: Layer, dims: Dims) -> NDArray[np.float64]:
     out[:, hidden] = world @ linear.T + offset
     out[1:, hidden] -= offset
     return out
+
+
+def thick_slice(layer: Image, shown: Shown, dims: Dims) -> tuple[slice, ...] | None:
+    """Return what of a level's data napari projects onto the shown plane; None where that is a single slice.
+
+    A slice per axis of the layer, whole along the plane's own axes, in pixels of the level that `shown` names. The
+    slices are those of napari 0.9: from the rounded near end to the far end, which counts where it is a whole number.
+    """
+    if str(layer.projection_mode) == "none":
+        return None
+    reach = _slice_in_data(layer, dims)
+    sizes = np.array(layer.data[0].shape if layer.multiscale else layer.data.shape)[: layer.ndim]
+    if layer.multiscale:
+        level = np.array(layer.data[shown.level].shape)[: layer.ndim]
+        reach = reach / (sizes / level)
+        reach[0] = np.clip(reach[0], 0, level - 1)
+        sizes = level
+    spans = []
+    for axis, (point, before, after) in enumerate(reach.T):
+        if axis in (shown.rows_axis, shown.cols_axis):
+            spans.append(slice(None))
+            continue
+        low, high = max(int(np.round(point - before)), 0), max(int(np.round(point + after)), 0)
+        high += bool(np.isclose(high, point + after))
+        spans.append(slice(low, min(max(high, low + 1), int(sizes[axis]))))
+    single = all(span == slice(None) or span.stop - span.start == 1 for span in spans)
+    return None if single else tuple(spans)
 
 
 def tilted(layer: Layer, dims: Dims) -> bool:

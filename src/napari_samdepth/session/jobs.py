@@ -79,6 +79,8 @@ class Lane:
         self._threads: dict[bool, threading.Thread] = {}
         self._closed = False
         self._was_busy = False
+        # work aside that tells how far it is, and is shown for that
+        self._telling: set[Job] = set()
         self._on_progress = on_progress
         self._on_idle = on_idle
         self._listeners: list[Callable[[], None]] = []
@@ -169,7 +171,8 @@ class Lane:
                 callback = self._finished.popleft()
             callback()
         with self._lock:
-            idle = self._was_busy and not self._finished and all(job.aside for job in self._jobs())
+            shown = [job for job in self._jobs() if not job.aside or job in self._telling]
+            idle = self._was_busy and not self._finished and not shown
             self._was_busy = self._was_busy and not idle
         if idle:
             self._on_idle()
@@ -209,6 +212,7 @@ class Lane:
         outcome = self._work(job)
         with self._lock:
             self._running.remove(job)
+            self._telling.discard(job)
             if not self._closed:
                 self._finished.append(outcome)
             self._lock.notify_all()
@@ -249,6 +253,9 @@ class Lane:
                 if not self._live(job):
                     raise Cancelled
                 self._progress = Progress(job.kind, fraction, text)
+                if job.aside:
+                    self._was_busy = True
+                    self._telling.add(job)
             self._wake()
             if not job.urgent and not job.aside:
                 self._serve_urgent()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,14 @@ from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.labelling import LabelPatch, widened
 from napari_samdepth.core.plane import Limits, Plane, to_rgb
 from napari_samdepth.measure.readout import plain_name
-from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane, unit_factors
+from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane, thick_slice, unit_factors
 
 MAX_SIDE = 4096
 """Longest side in pixels of a multiscale level that is given to a model."""
 
 METADATA_KEY = "napari-samdepth"
+PROJECTIONS: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}
+"""napari's ways to draw a thick slice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,8 @@ class PlaneSource:
         The layer's contrast limits.
     gamma
         The layer's gamma.
+    projection
+        How a thick slice becomes the plane: "sum", "mean", "max" or "min"; `data` then hold all axes. "" for one slice.
     """
 
     shown: Shown
@@ -50,15 +54,25 @@ class PlaneSource:
     rgb: bool
     limits: Limits
     gamma: float
+    projection: str = ""
+
+    def read(self) -> NDArray[Any]:
+        """Return the plane's own values, (H, W) or (H, W, channels), projected as napari does. Any thread."""
+        array = np.asarray(self.data)
+        if self.projection:
+            plane = (self.shown.rows_axis, self.shown.cols_axis)
+            others = tuple(axis for axis in range(len(self.shown.point)) if axis not in plane)
+            array = PROJECTIONS[self.projection](array, axis=others)
+            array = array.swapaxes(0, 1) if plane[0] > plane[1] else array
+        return array
 
     def render(self) -> Plane:
         """Compute the plane as the user sees it. Any thread."""
-        array = np.asarray(self.data)
-        return Plane(to_rgb(array, contrast_limits=self.limits, gamma=self.gamma, rgb=self.rgb))
+        return Plane(to_rgb(self.read(), contrast_limits=self.limits, gamma=self.gamma, rgb=self.rgb))
 
 
 def read_plane(image: Image, viewer: ViewerModel) -> PlaneSource:
-    """Return the plane of `image` that the viewer shows, not yet computed.
+    """Return the plane of `image` that the viewer shows, not yet computed: of a thick slice its projection.
 
     Raises
     ------
@@ -69,7 +83,14 @@ def read_plane(image: Image, viewer: ViewerModel) -> PlaneSource:
         raise LayerError(f"“{image.name}” is complex; add its magnitude, numpy.abs(image), as an image instead.")
     shown = shown_plane(image, viewer.dims, MAX_SIDE)
     low, high = (float(limit) for limit in image.contrast_limits)
-    return PlaneSource(shown, plane_data(image, shown), bool(image.rgb), (low, high), float(image.gamma))
+    thick = thick_slice(image, shown, viewer.dims)
+    data = plane_data(image, shown) if thick is None else shown.window_of(_level(image, shown), thick)
+    projection = "" if thick is None else str(image.projection_mode)
+    return PlaneSource(shown, data, bool(image.rgb), (low, high), float(image.gamma), projection)
+
+
+def _level(layer: Image | Labels, shown: Shown) -> Any:
+    return layer.data[shown.level] if layer.multiscale else layer.data
 
 
 def plane_data(layer: Image | Labels, shown: Shown) -> Any:

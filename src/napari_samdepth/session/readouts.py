@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from napari.components import Dims, ViewerModel
 from napari.layers import Image, Labels
 
-from napari_samdepth.core.depthmap import DepthMap
 from napari_samdepth.core.errors import LayerError
 from napari_samdepth.measure.readout import depth_readout, for_features
 from napari_samdepth.session.depth_layers import DepthLayer, DepthSource, depth_source
@@ -19,9 +19,13 @@ from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.geometry import Shown, from_world, shown_plane, stack_axis, to_world
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import write_features
+from napari_samdepth.session.state import SessionState
 
-STACK_PIXELS = 2**26
-"""Larger stacks are read plane by plane as they are shown."""
+if TYPE_CHECKING:
+    from napari_samdepth.models.protocols import Report
+
+LARGE_STACK = 2**26
+"""Pixels of a stack above which its reading tells how far it is, and can be cancelled as a model's work can."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,16 +55,39 @@ class Reading:
     depth: DepthSource
     stack: tuple[int, Any] | None
 
-    def compute(self) -> pd.DataFrame:
-        """Return one row per label of the stack or, where it has no depth, of the shown plane."""
-        planes = self._planes()
+    @property
+    def large(self) -> bool:
+        """Whether this takes long enough to be told of."""
+        return self.stack is not None and math.prod(self.data.shape) > LARGE_STACK
+
+    def compute(self, report: Report | None = None) -> pd.DataFrame:
+        """Return one row per label of the stack or, where it has no depth, of the shown plane.
+
+        A stack is read slice by slice, so that no more than one slice of it is in memory; `report` is told of each.
+        """
+        tables = [] if self.stack is None else list(self._slices(report))
+        if tables:
+            return pd.concat([table for table in tables if len(table)] or tables[:1])
         # copies: the user may paint meanwhile
-        if not planes or self.stack is None:
-            return depth_readout(np.array(self.shown.take(self.data)), self.depth.render())
-        labels = np.stack([np.take(self.data, at, self.stack[0]) for at in planes])
-        table = depth_readout(labels, list(planes.values()))
-        table["slice"] = np.array(list(planes))[table["slice"]]
-        return table
+        return depth_readout(np.array(self.shown.take(self.data)), self.depth.render())
+
+    def _slices(self, report: Report | None) -> Iterator[pd.DataFrame]:
+        """Yield the table of each slice that has depth, the number of the slice in its first column."""
+        assert self.stack is not None
+        axis, depth = self.stack
+        count = depth.shape[axis]
+        # a copy where it is small: the user may paint meanwhile
+        labels = self.data if self.large else np.array(self.data)
+        for at in range(count):
+            if report is not None:
+                report(at / count, f"reading slice {at + 1} of {count}")
+            # not numpy's take, which would load all of a stack that is not in memory, once per plane
+            index = (slice(None),) * axis + (at,)
+            values = self.known.read(depth[index])
+            if np.isfinite(values).any():
+                table = depth_readout(np.array(labels[index]), self.known.depth_map(values))
+                table.insert(0, "slice", at)
+                yield table
 
     def write(self, table: pd.DataFrame) -> pd.DataFrame:
         """Write the table into the layer's features; return it with the names that words gave to labels."""
@@ -71,35 +98,25 @@ class Reading:
 
     def same(self, other: Reading) -> bool:
         """Whether the other one reads the same planes of the same data, in the same places."""
-        return (
-            self.data is other.data
-            and self.shown == other.shown
-            and self.known is other.known
-            and self.depth.same(other.depth)
-        )
-
-    def _planes(self) -> dict[int, DepthMap]:
-        """Return the planes of the stack that have depth, by their numbers."""
-        planes: dict[int, DepthMap] = {}
-        if self.stack is None:
-            return planes
-        axis, depth = self.stack
-        for at in range(depth.shape[axis]):
-            # not numpy's take, which would load all of a stack that is not in memory, once per plane
-            values = self.known.read(depth[(slice(None),) * axis + (at,)])
-            if np.isfinite(values).any():
-                planes[at] = self.known.depth_map(values)
-        return planes
+        if self.data is not other.data or self.known is not other.known:
+            return False
+        if self.stack is None or other.stack is None:
+            return self.stack is other.stack and self.shown == other.shown and self.depth.same(other.depth)
+        # whichever slice is shown
+        return self.stack[0] == other.stack[0] and self.stack[1] is other.stack[1]
 
 
 class Readouts:
     """Reads labels out against depth, at once or on the lane."""
 
-    def __init__(self, viewer: ViewerModel, lane: Lane, depths: Depths) -> None:
+    def __init__(self, viewer: ViewerModel, lane: Lane, depths: Depths, state: SessionState) -> None:
         """The session's parts."""
         self._viewer = viewer
         self._lane = lane
         self._depths = depths
+        self._state = state
+        self._said = ""
+        self._stopped: Callable[[Exception], None] | None = None
 
     def now(self, labels: Labels, depth: Image | None) -> pd.DataFrame:
         """Return one row per label, of the shown plane or of every plane of a stack, and write it into the features.
@@ -110,7 +127,7 @@ class Readouts:
             If there is no depth layer, or no plane of one of the two is shown.
         """
         reading = self._read(labels, depth)
-        return reading.write(reading.compute())
+        return self._written(reading, reading.compute())
 
     def request(
         self, labels: Labels, done: Callable[[pd.DataFrame], None], failed: Callable[[Exception], None]
@@ -121,23 +138,46 @@ class Readouts:
         is not. Raises LayerError as `now` does.
         """
         reading = self._read(labels, None)
+        self._stopped = failed if reading.large else None
 
         def take(table: pd.DataFrame) -> None:
+            self._stopped = None
             if labels not in self._viewer.layers or self._depths.active is None:
                 return
             try:
-                if reading.same(self._read(labels, None)):
-                    done(reading.write(table))
+                newest = self._read(labels, None)
+                if reading.same(newest):
+                    done(self._written(newest, table))
                 else:
                     self.request(labels, done, failed)
             except LayerError as error:
                 failed(error)
 
-        self._lane.submit("readout", lambda _report: reading.compute(), take, failed, aside=True)
+        def work(report: Report) -> pd.DataFrame:
+            return reading.compute(report if reading.large else None)
+
+        self._lane.submit("readout", work, take, failed, aside=True)
 
     def cancel(self) -> None:
         """Nobody waits any longer for what was requested."""
+        self._stopped = None
         self._lane.cancel("readout")
+
+    def stop(self) -> None:
+        """End the reading of a large stack, if one is under way; who asked for it is told."""
+        if self._stopped is not None:
+            stopped, self._stopped = self._stopped, None
+            self._lane.cancel("readout")
+            stopped(LayerError("Reading the stack was cancelled; press Read out to begin anew."))
+
+    def _written(self, reading: Reading, table: pd.DataFrame) -> pd.DataFrame:
+        """Write a table into the features, and say where the depth lies elsewhere than the labels."""
+        nothing = len(table) > 0 and not (table["valid_share"] > 0).any()
+        said = reading.depth.misplaced(reading.labels.name, nothing) if reading.stack is None else ""
+        if said or (self._said and self._state.message == self._said):
+            self._state.say(said, problem=bool(said))
+        self._said = said
+        return reading.write(table)
 
     def _read(self, labels: Labels, depth: Image | None) -> Reading:
         known = self._depths.find(depth) if depth is not None else self._depths.active
@@ -156,7 +196,7 @@ def _common_axis(depth: Image, labels: Labels, shown: Shown, dims: Dims) -> int 
     """Return the axis of a stack that has depth on the same grid; None where only the shown plane is to be read."""
     axis = stack_axis(shown)
     same_grid = depth.ndim == labels.ndim and not depth.multiscale and depth.data.shape == labels.data.shape
-    if axis is None or not same_grid or labels.data.size > STACK_PIXELS or shown.rows_axis > shown.cols_axis:
+    if axis is None or not same_grid or shown.rows_axis > shown.cols_axis:
         return None
     corners = np.stack([np.zeros(labels.ndim), np.array(labels.data.shape, dtype=float)])
     same_place = np.allclose(from_world(depth, to_world(labels, corners, dims), dims), corners, atol=1e-3)

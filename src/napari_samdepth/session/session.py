@@ -69,7 +69,7 @@ class AnnotationSession:
         self.lane = Lane(self._on_progress, self._on_idle)
         self._viewer = viewer
         self.depths = Depths(viewer, self.lane, self.state, self._fail)
-        self._readouts = Readouts(viewer, self.lane, self.depths)
+        self._readouts = Readouts(viewer, self.lane, self.depths, self.state)
         self._annotator = Annotator(viewer, self.lane, self.state, self.depths)
         self.everything = Everything(viewer, self.lane, self.state, self._annotator)
         self.words = Words(viewer, self.lane, self.state, self._annotator)
@@ -146,8 +146,9 @@ class AnnotationSession:
         self._annotator.clear()
 
     def stop(self) -> None:
-        """Cancel what is running: loading, encoding, depth, decoding; a readout goes on."""
+        """Cancel what is running: loading, encoding, depth, decoding, reading a large stack; other readouts go on."""
         self.lane.cancel_models()
+        self._readouts.stop()
         self._annotator.encoding.give_up()
         encoded = self._annotator.encoding.current is not None
         self.state.task, self.state.phase = "", "ready" if encoded else "idle"

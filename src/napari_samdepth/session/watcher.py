@@ -16,7 +16,8 @@ from napari_samdepth.session.offer import Offer
 from napari_samdepth.session.state import SessionState
 
 DIMS = ("current_step", "order", "ndisplay")
-LOOK = ("data", "contrast_limits", "gamma")
+LOOK = ("data", "contrast_limits", "gamma", "projection_mode")
+THICKNESS = ("margin_left", "margin_right")
 PATIENCE = 0.3
 """Seconds without a change after which a look counts as chosen: sliders give many on their way."""
 PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
@@ -58,6 +59,8 @@ class Watcher:
         self._image: Image | None = None
         for name in DIMS:
             getattr(viewer.dims.events, name).connect(self._on_view_changed)
+        for name in THICKNESS:
+            getattr(viewer.dims.events, name).connect(self._on_thickness_changed)
         viewer.dims.events.units.connect(self._on_place_changed)
 
     def follow(self, image: Image | None) -> None:
@@ -75,6 +78,8 @@ class Watcher:
         self.follow(None)
         for name in DIMS:
             getattr(self._viewer.dims.events, name).disconnect(self._on_view_changed)
+        for name in THICKNESS:
+            getattr(self._viewer.dims.events, name).disconnect(self._on_thickness_changed)
         self._viewer.dims.events.units.disconnect(self._on_place_changed)
 
     def _on_view_changed(self, _event: Any = None) -> None:
@@ -113,6 +118,12 @@ class Watcher:
             self._state.say(f"“{image.name}” holds other data now. {ended}" if image is not None else ended)
         elif not awaited:
             self._state.say("The image looks different now; it is encoded anew at the next click.")
+
+    def _on_thickness_changed(self, event: Any) -> None:
+        """A thicker or thinner slice of a stack is another picture, where it is projected."""
+        image = self._image
+        if image is not None and image.ndim > 2 and str(image.projection_mode) != "none":
+            self._on_look_changed(event)
 
     def _on_place_changed(self, _event: Any = None) -> None:
         """The image was moved, or the view has other units: our own helper layers follow."""
