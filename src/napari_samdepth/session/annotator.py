@@ -6,15 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Points
+from numpy.typing import NDArray
 
 from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.choices import Variant
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoded, Encoding
+from napari_samdepth.session.geometry import in_view, serves, shown_plane, view_corners
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import PlaneSource, read_plane
+from napari_samdepth.session.layers import MAX_SIDE, PlaneSource, read_view
 from napari_samdepth.session.masks import MaskLayer
 from napari_samdepth.session.offer import Offer
 from napari_samdepth.session.prompt_layers import PromptLayers
@@ -133,7 +136,7 @@ class Annotator:
         encoded, layers = self.encoding.current, self.offer.prompts
         if encoded is None or layers is None:
             raise LayerError("Press Start first: a label is refined on an encoded image.")
-        self.masks.mask_of(label, encoded.image, encoded.shown)
+        self.masks.mask_of(label, encoded.image, shown_plane(encoded.image, self._viewer.dims))
         self.offer.accept_when_decoded = False
         after = self.offer.moment.turned(layers.cleared(encoded.shown), encoded.shown.slice_key, editing=label)
         self.offer.push(after)
@@ -243,10 +246,42 @@ class Annotator:
         prompts, encoded = self.offer.prompts, self.encoding.current
         if prompts is None:
             return
-        if encoded is not None:
+        if encoded is not None and not self._serves(encoded, self._anchors()):
+            self._look_again()
+        elif encoded is not None:
             self.offer.decode(prompts, encoded, self._on_decoded, self.fail)
         elif not self._lane.busy("embed"):
             self._encode()
+
+    def _anchors(self) -> NDArray[np.float64]:
+        """Return where the clicks, the box and the label being refined lie, as data points (n, ndim) of the image."""
+        image, prompts, moment = self.image, self.offer.prompts, self.offer.moment
+        if image is None or prompts is None:
+            return np.zeros((0, 0))
+        anchors = [prompts.anchors(moment.prompts)]
+        if moment.editing:
+            full = shown_plane(image, self._viewer.dims)
+            try:
+                row, col, row_end, col_end = self.masks.mask_of(moment.editing, image, full).box
+            except LayerError:
+                pass
+            else:
+                anchors.append(full.to_data(np.array([[row, col], [row_end - 1, col_end - 1]], dtype=np.float64)))
+        return np.concatenate(anchors)
+
+    def _serves(self, encoded: Encoded, anchors: NDArray[np.float64]) -> bool:
+        """Whether what is encoded of a large picture still serves for what is looked at, and holds the anchors."""
+        try:
+            wanted = in_view(encoded.image, self._viewer, MAX_SIDE, anchors)
+        except LayerError:
+            return True
+        return serves(encoded.shown, wanted, encoded.image, anchors)
+
+    def _look_again(self) -> None:
+        """Encode the part of a large picture that is looked at now; masks of the part before are decoded anew."""
+        self.offer.history.forget_masks()
+        self.offer.void(self.offer.moment.editing)
+        self._encode()
 
     def _on_decoded(self) -> None:
         if self.offer.accept_when_decoded:
@@ -260,8 +295,11 @@ class Annotator:
         LayerError
             If there is none (yet); where an image was started on, it is then being encoded.
         """
-        if self.encoding.current is not None:
-            return self.encoding.current
+        encoded = self.encoding.current
+        if encoded is not None and self._serves(encoded, view_corners(encoded.image, self._viewer)):
+            return encoded
+        if encoded is not None:
+            self._look_again()
         if self.image is None:
             raise LayerError(f"Press Start first: {what} in an encoded image.")
         if not self.encoding.under_way:
@@ -278,7 +316,7 @@ class Annotator:
             self._state.say("The model is not loaded; press Start to load it.", problem=True)
             return
         try:
-            source = read_plane(self.image, self._viewer)
+            source = read_view(self.image, self._viewer, self._anchors())
         except LayerError as error:
             self.fail(error)
             return

@@ -132,6 +132,7 @@ class Everything:
             labels,
             len(kept),
             encoded.image,
+            full_plane(encoded),
             lambda commit: offer.beside(replace(offer.moment, whole=None), step=True, commit=commit),
         )
         layer = self._annotator.masks.layer

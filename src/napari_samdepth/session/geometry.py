@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.plane import fitting_level
 
+LEAST_WINDOW = 512
+"""Shortest side of a window that is cut out of a large picture, in pixels: what is smaller lacks surroundings."""
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -218,6 +221,114 @@ def _slice_in_data(layer: Layer, dims: Dims) -> NDArray[np.float64]:
     out[:, hidden] = world @ linear.T + offset
     out[1:, hidden] -= offset
     return out
+
+
+def in_view(
+    layer: Image,
+    viewer: ViewerModel,
+    max_side: int,
+    points: NDArray[np.float64] | None = None,
+    least: int = LEAST_WINDOW,
+) -> Shown:
+    """Return what of the shown plane is looked at, in the finest level in which no side is longer than `max_side`.
+
+    A picture that is no larger than that is taken whole. Of others the window is what the canvas shows and a margin
+    around it, as long as the whole plane is not needed; where `points` lie outside, it reaches as far as them.
+
+    Parameters
+    ----------
+    layer
+        The image.
+    viewer
+        Its camera and the size of its canvas say what is looked at.
+    max_side
+        Longest side of the window, in pixels of its level. Where the image has one level only, and more of it than
+        that is looked at, the whole plane is taken.
+    points
+        (n, layer.ndim) data points that the window has to hold, with room around them.
+    least
+        Shortest side of the window in pixels of the full resolution, where the image is as large.
+
+    Raises
+    ------
+    LayerError
+        If no plane of the layer is shown.
+    """
+    full = shown_plane(layer, viewer.dims)
+    size = np.array(full.shape, dtype=np.float64)
+    if size.max() <= max_side:
+        return full
+    low, high = _looked_at(layer, full, viewer)
+    if (low >= high).any():
+        low, high = np.zeros(2), size
+    room = (high - low) / 8
+    low, high = low - room, high + room
+    if points is not None and len(points):
+        inside = full.from_data(points)
+        low = np.minimum(low, inside.min(axis=0) - room)
+        high = np.maximum(high, inside.max(axis=0) + room)
+    short = np.maximum(least - (high - low), 0) / 2
+    low, high = low - short, high + short
+    # what lacks at the edge of the picture is added on the other side
+    low, high = low - np.maximum(high - size, 0), high + np.maximum(-low, 0)
+    low, high = np.clip(low, 0, size), np.clip(high, 0, size)
+    shapes = [level.shape for level in layer.data] if layer.multiscale else [layer.data.shape]
+    planes = np.array([[shape[full.rows_axis], shape[full.cols_axis]] for shape in shapes])
+    sides = np.floor((high - low) * planes / size).astype(int).tolist()
+    level = fitting_level(sides, max_side)
+    step = size / planes[level]
+    start = np.floor(low / step).astype(int)
+    shape = np.minimum(np.ceil(high / step).astype(int), planes[level]) - start
+    if (shape >= planes[level]).all() or (len(shapes) == 1 and shape.max() > max_side):
+        return shown_plane(layer, viewer.dims, max_side)
+    return replace(
+        full,
+        shape=(int(shape[0]), int(shape[1])),
+        step=(float(step[0]), float(step[1])),
+        level=level,
+        origin=(int(start[0]), int(start[1])),
+    )
+
+
+def view_corners(layer: Image, viewer: ViewerModel) -> NDArray[np.float64]:
+    """Return the corners of what the canvas shows of the shown plane, as data points (4, layer.ndim)."""
+    full = shown_plane(layer, viewer.dims)
+    low, high = _looked_at(layer, full, viewer)
+    return full.to_data(np.array([[row, col] for row in (low[0], high[0]) for col in (low[1], high[1])]) - 0.5)
+
+
+def _looked_at(layer: Image, full: Shown, viewer: ViewerModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the first and last (row, col) of the plane that the canvas shows, clipped to the plane."""
+    dims, camera = viewer.dims, getattr(viewer, "scene", viewer).camera
+    half = np.array(viewer.canvas.size, dtype=np.float64) / max(float(camera.zoom), 1e-12) / 2
+    signs = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+    world = np.tile(np.asarray(dims.point, dtype=np.float64), (4, 1))
+    world[:, list(dims.displayed)] = np.array(camera.center[-2:]) + signs * half
+    corners = full.from_data(from_world(layer, world, dims)) + 0.5
+    return np.clip(corners.min(axis=0), 0, full.shape), np.clip(corners.max(axis=0), 0, full.shape)
+
+
+def serves(shown: Shown, wanted: Shown, layer: Image, points: NDArray[np.float64]) -> bool:
+    """Whether what of a layer was encoded as `shown` still serves where `in_view` asks for `wanted` now.
+
+    It does at about the same zoom (half to twice), while the data points (n, ndim) lie in it with room around them.
+    """
+    if shown.origin is None and wanted.origin is None:
+        return shown.level == wanted.level
+    if shown == wanted:
+        return True
+    sides = [max(np.array(one.shape) * one.step) for one in (shown, wanted)]
+    if not 0.5 <= sides[0] / sides[1] <= 2 or shown.level != wanted.level:
+        return False
+    if shown.origin is None or not len(points):
+        return True
+    data = layer.data[shown.level] if layer.multiscale else layer.data
+    size, start = np.array(shown.shape), np.array(shown.origin)
+    at, room = shown.from_data(points) + 0.5, size / 10
+    # where the picture ends there is no more room
+    low = np.where(start == 0, 0, room)
+    high = np.where(start + size >= [data.shape[shown.rows_axis], data.shape[shown.cols_axis]], size, size - room)
+    return bool(((at >= low) & (at <= high)).all())
 
 
 def thick_slice(layer: Image, shown: Shown, dims: Dims) -> tuple[slice, ...] | None:

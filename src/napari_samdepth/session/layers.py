@@ -19,7 +19,7 @@ from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.labelling import LabelPatch, widened
 from napari_samdepth.core.plane import Limits, Plane, to_rgb
 from napari_samdepth.measure.readout import plain_name
-from napari_samdepth.session.geometry import Shown, plane_affine, shown_plane, thick_slice, unit_factors
+from napari_samdepth.session.geometry import Shown, in_view, plane_affine, shown_plane, thick_slice, unit_factors
 
 MAX_SIDE = 4096
 """Longest side in pixels of a multiscale level that is given to a model."""
@@ -71,8 +71,18 @@ class PlaneSource:
         return Plane(to_rgb(self.read(), contrast_limits=self.limits, gamma=self.gamma, rgb=self.rgb))
 
 
-def read_plane(image: Image, viewer: ViewerModel) -> PlaneSource:
+def read_view(image: Image, viewer: ViewerModel, points: NDArray[np.float64] | None = None) -> PlaneSource:
+    """Return what `read_plane` does, of a picture larger than `MAX_SIDE` the part that is looked at.
+
+    `points` (n, image.ndim) are data points that it has to hold. Raises LayerError as `read_plane` does.
+    """
+    return read_plane(image, viewer, in_view(image, viewer, MAX_SIDE, points))
+
+
+def read_plane(image: Image, viewer: ViewerModel, shown: Shown | None = None) -> PlaneSource:
     """Return the plane of `image` that the viewer shows, not yet computed: of a thick slice its projection.
+
+    `shown` is the window of it that is wanted; None takes all of it.
 
     Raises
     ------
@@ -81,7 +91,7 @@ def read_plane(image: Image, viewer: ViewerModel) -> PlaneSource:
     """
     if np.dtype(image.dtype).kind == "c":
         raise LayerError(f"“{image.name}” is complex; add its magnitude, numpy.abs(image), as an image instead.")
-    shown = shown_plane(image, viewer.dims, MAX_SIDE)
+    shown = shown or shown_plane(image, viewer.dims, MAX_SIDE)
     low, high = (float(limit) for limit in image.contrast_limits)
     thick = thick_slice(image, shown, viewer.dims)
     data = plane_data(image, shown) if thick is None else shown.window_of(_level(image, shown), thick)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -92,6 +93,8 @@ class MaskLayer:
         self.refresh_next()
         number = label or self._state.next_label
         target, moved = self.on_layer(patch, image, shown, layer)
+        if label and shown.origin is not None:
+            moved = self._with_rest(moved, label, layer, target, image, shown)
         self._widen(layer, number)
         write = replace_label if label else write_mask
         change = write(plane_view(layer, target), moved, number)
@@ -105,10 +108,27 @@ class MaskLayer:
         layer.selected_label = number
         return Commit(layer, target, change, () if label else (number,))
 
+    def _with_rest(self, moved: Patch, label: int, layer: Labels, target: Shown, image: Image, shown: Shown) -> Patch:
+        """Return a mask together with what of a label lies outside of the window that the mask was made in."""
+        pixels = np.argwhere(plane_view(layer, target) == label)
+        matrix = plane_affine(layer, target, image, shown, self._viewer.dims)
+        at = pixels @ matrix[:, :2].T + matrix[:, 2]
+        rest = pixels[((at < -0.5) | (at > np.array(shown.shape) - 0.5)).any(axis=1)]
+        if not len(rest):
+            return moved
+        boxes = np.array([[*rest.min(axis=0), *(rest.max(axis=0) + 1)], *([moved.box] if moved.mask.size else [])])
+        low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+        both = np.zeros(high - low, dtype=bool)
+        if moved.mask.size:
+            row, col = moved.box[:2] - low
+            both[row : row + moved.mask.shape[0], col : col + moved.mask.shape[1]] = moved.mask
+        both[tuple((rest - low).T)] = True
+        return Patch(both, (int(low[0]), int(low[1])))
+
     def write_many(
-        self, found: NDArray[np.int32], count: int, image: Image, commit: Callable[[Commit], None]
+        self, found: NDArray[np.int32], count: int, image: Image, part: Shown, commit: Callable[[Commit], None]
     ) -> NDArray[np.integer[Any]] | None:
-        """Write labels 1 to `count` (H, W) of the image's full-resolution plane beside those that are there, at once.
+        """Write labels 1 to `count` (H, W) of a `part` of the image's full plane beside those that are there, at once.
 
         Returns the number that each got (count,), 0 for those of which nearly all belongs to labels that are there;
         None where nothing changes. Raises LayerError if the layer cannot be written, or lies on another grid than the
@@ -119,8 +139,9 @@ class MaskLayer:
         self.refresh_next()
         shown, theirs = shown_plane(layer, self._viewer.dims), shown_plane(image, self._viewer.dims)
         same = np.array_equal(plane_affine(layer, shown, image, theirs, self._viewer.dims), np.eye(2, 3))
-        if not same or shown.shape != found.shape:
+        if not same or shown.shape != theirs.shape:
             raise LayerError(f"“{layer.name}” lies on another grid than the image; choose “new: SAM masks” for these.")
+        shown = replace(shown, origin=part.origin, shape=part.shape)
         free = np.bincount(found[plane_view(layer, shown) == 0], minlength=count + 1)[1:]
         new = (free > 0) & (free >= LEAST_FREE * np.bincount(found.ravel(), minlength=count + 1)[1:])
         last = self._state.next_label - 1 + int(new.sum())

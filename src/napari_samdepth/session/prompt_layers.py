@@ -160,6 +160,14 @@ class PromptLayers:
             return None
         return Prompts(points[inside], state.labels[inside], box, feed)
 
+    def anchors(self, state: PromptState) -> NDArray[np.float64]:
+        """Return where the clicks and the box of the shown slice lie, as data points (n, ndim) of the image."""
+        full = shown_plane(self.image, self._viewer.dims)
+        points, inside = self._in_plane(state.points, self.points, full)
+        boxes = [at for box in state.boxes if (at := self.box_in_plane(box, full)) is not None]
+        corners = np.array([corner for at in boxes for corner in (at[:2], at[2:])]).reshape(-1, 2)
+        return full.to_data(np.concatenate([points[inside], corners]))
+
     def missed(self, new: PromptState, before: PromptState) -> str:
         """Return one sentence where what came with `new` lies in another slice of a tilted image, "" otherwise."""
         try:

@@ -22,7 +22,7 @@ from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.everything import Everything
 from napari_samdepth.session.geometry import centre_on, go_to_plane, stack_position
 from napari_samdepth.session.jobs import Lane, Progress
-from napari_samdepth.session.layers import read_plane
+from napari_samdepth.session.layers import read_view
 from napari_samdepth.session.masks import MaskLayer
 from napari_samdepth.session.readouts import Readouts
 from napari_samdepth.session.state import SessionState
@@ -124,7 +124,7 @@ class AnnotationSession:
         image = self.active_image() if image_layer is None else _real(image_layer)
         if image not in self._viewer.layers:
             raise LayerError(f"“{image.name}” is not in this viewer; add it first.")
-        source = read_plane(image, self._viewer)
+        source = read_view(image, self._viewer)
         if labels is not None:
             self.masks.use(_real(labels))
         self._annotator.begin(image, source, Variant(model, precision), _real(points))

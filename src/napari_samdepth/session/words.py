@@ -15,7 +15,7 @@ from napari_samdepth.models.protocols import Report, TextDetector
 from napari_samdepth.models.text.grounding_dino import THRESHOLD, find_text, segment_boxes
 from napari_samdepth.session.annotator import Annotator
 from napari_samdepth.session.encoding import Encoded
-from napari_samdepth.session.found import ELSEWHERE, NOTHING_ADDED, added, at_full_size, shown_elsewhere
+from napari_samdepth.session.found import ELSEWHERE, NOTHING_ADDED, added, at_full_size, full_plane, shown_elsewhere
 from napari_samdepth.session.geometry import shown_plane
 from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import add_features
@@ -113,7 +113,14 @@ class Words:
         boxes, sought = proposals.placed(encoded.shown), proposals.sought
         if not boxes:
             raise LayerError("There is no box to make masks of; find words first.")
-        ready = [(box, None if sought is None else sought.mask(box)) for box, _ in boxes]
+        if encoded.shown.origin is not None:
+            height, width = encoded.shown.shape
+            boxes = [(box, at) for box, at in boxes if at[0] < height and at[1] < width and min(at[2:]) > 0]
+        if not boxes:
+            raise LayerError("No box lies in the part of the image that is looked at; zoom out or go to the boxes.")
+        # masks that the search gave count in its own window alone
+        known = sought if sought is not None and sought.shown == encoded.shown else None
+        ready = [(box, None if known is None else known.mask(box)) for box, _ in boxes]
         there: dict[FoundBox, Mask] = {box: (patch, box, box.score) for box, patch in ready if patch is not None}
 
         def work(report: Report) -> list[Mask]:
@@ -154,6 +161,7 @@ class Words:
             at_full_size(labels, encoded, self._viewer.dims),
             len(kept),
             encoded.image,
+            full_plane(encoded),
             lambda commit: proposals.put(rest, encoded.shown, step=True, sought=None, commit=commit),
         )
         layer = self._annotator.masks.layer
