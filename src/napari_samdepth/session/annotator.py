@@ -15,9 +15,9 @@ from napari_samdepth.core.errors import LayerError
 from napari_samdepth.session.choices import Variant
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoded, Encoding
-from napari_samdepth.session.geometry import in_view, serves, shown_plane, view_corners
+from napari_samdepth.session.geometry import serves, shown_plane, view_corners
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import MAX_SIDE, PlaneSource, read_view
+from napari_samdepth.session.layers import PlaneSource, read_view
 from napari_samdepth.session.masks import MaskLayer
 from napari_samdepth.session.offer import Offer
 from napari_samdepth.session.prompt_layers import PromptLayers
@@ -272,7 +272,7 @@ class Annotator:
     def _serves(self, encoded: Encoded, anchors: NDArray[np.float64]) -> bool:
         """Whether what is encoded of a large picture still serves for what is looked at, and holds the anchors."""
         try:
-            wanted = in_view(encoded.image, self._viewer, MAX_SIDE, anchors)
+            wanted = read_view(encoded.image, self._viewer, anchors).shown
         except LayerError:
             return True
         return serves(encoded.shown, wanted, encoded.image, anchors)
