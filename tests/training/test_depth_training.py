@@ -1,6 +1,7 @@
 """The depth training: caster, rasteriser, scenes, pictures, losses, starting weights, measures, and smoke runs."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -429,21 +430,26 @@ def test_ranking_asks_for_steps_in_the_right_direction():
     assert float(_ranking(-t, t)) > 0.6
 
 
-def test_large_crops_come_in_small_batches(tmp_path):
+def test_large_crops_come_in_small_batches(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     rgb = np.zeros((40, 60, 3), np.uint8)
     cache.save(tmp_path / "a/view.npz", rgb, np.ones((40, 60), np.float32), "room")
     pool = batches.Pool(tmp_path / "a")
-    shapes = {batches.batch(np.random.default_rng(k), [pool], [1.0], 6)[0].shape for k in range(40)}
-    assert {(shape[2], shape[3]): shape[0] for shape in shapes}[(320, 416)] == 2
-    assert {(shape[2], shape[3]): shape[0] for shape in shapes}[(192, 256)] == 6
+    for size, count in (((192, 256), 6), ((320, 416), 2)):
+        monkeypatch.setattr(batches, "SIZES", (size,))
+        x, y = batches.batch(np.random.default_rng(0), [pool], [1.0], 6)
+        assert x.shape == (count, 3, *size)
+        assert y.shape == (count, size[0] // 2, size[1] // 2)
 
 
 def test_a_smoke_run_trains_saves_and_resumes(catalogues, tmp_path, capsys, monkeypatch):
     from training.depth import __main__ as training
 
     monkeypatch.setattr(cache, "HELD_OUT", range(1))
-    monkeypatch.setattr(scenes, "SHAPES", ((96, 128),))
+    for module in (scenes, mesh_scenes):
+        monkeypatch.setattr(module, "SHAPES", ((96, 128),))
+    monkeypatch.setattr(batches, "SIZES", ((64, 96),))
+    monkeypatch.setattr(textures, "atlas", partial(textures.atlas, count=12))
     out, state = tmp_path / "depth.safetensors", tmp_path / "state.pt"
     command = ["train", "--cache", str(tmp_path), "--out", str(out), "--resume", str(state), "--start", str(WEIGHTS)]
     command += ["--models", str(catalogues), "--scenes", "2", "--batch", "2", "--every", "2", "--offline"]
