@@ -25,7 +25,7 @@ from napari_samdepth.models.loading import load_depth_estimator, load_segmenter
 from napari_samdepth.models.runtime.device import torch_module
 from napari_samdepth.session.session import session_of
 
-ENCODE_S, CLICK_S, DEPTH_S = 0.2, 0.12, 0.3
+ENCODE_S, CLICK_S, DEPTH_S = 0.2, 0.12, 0.15
 
 
 def median_of(repeat: int, work: Callable[[], object]) -> float:

@@ -1,6 +1,7 @@
 """The depth training: caster, rasteriser, scenes, pictures, losses, starting weights, measures, and smoke runs."""
 
 import json
+import time
 from functools import partial
 
 import numpy as np
@@ -471,24 +472,43 @@ def test_a_smoke_run_trains_saves_and_resumes(catalogues, tmp_path, capsys, monk
 
 
 @needs_teacher
-def test_the_script_for_a_gpu_is_rehearsed_on_the_cpu(tmp_path, capsys, monkeypatch):
+def test_the_script_for_a_gpu_is_rehearsed_on_the_cpu(catalogues, tmp_path, capsys, monkeypatch):
     pytest.importorskip("onnx", reason="the training extra is not installed")
+    from PIL import Image
+
     rng = np.random.default_rng(0)
-    for folder in ("scenes", "photos"):
-        (tmp_path / folder).mkdir()
-        for k in range(2):
-            rgb = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
-            cache.save(tmp_path / folder / f"{k}.npz", rgb, rng.random((48, 64), dtype=np.float32), "room")
-    monkeypatch.setattr(batches, "SIZES", ((64, 96),))
-    packed, out = tmp_path / "pack.npz", tmp_path / "depth.safetensors"
-    monkeypatch.setattr("sys.argv", ["gpu", "pack", "--cache", str(tmp_path), "--out", str(packed)])
+    there = tmp_path / "pictures"
+    stamp_file(there)
+    (there / "python3-sklearn").mkdir()
+    for name in ("china", "flower"):
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(there / f"python3-sklearn/{name}.jpg")
+    monkeypatch.setattr(pictures, "LIBRARY", {"python3-sklearn": "china flower"})
+    meshes.pack(catalogues, tmp_path / "library.npz")
+    packed, out = tmp_path / "pack.zip", tmp_path / "depth.safetensors"
+    folders = ["--pictures", str(there), "--models", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["gpu", "pack", *folders, "--out", str(packed)])
     gpu.main()
-    rgb, inverse, kinds, aspect, _ = gpu.unpack(packed, "cpu")
-    assert rgb.shape == (4, 3, *gpu.VIEW)
-    assert kinds.tolist() == [0, 0, 2, 2]
-    assert aspect[0] == pytest.approx(64 / 48)
-    top = cache.load(tmp_path / "scenes/0.npz")[1]
-    assert float(inverse[0, 0, 0]) == pytest.approx(top[0, 0] / top.max(), abs=1e-3)
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["photographs"], said["cutouts"], said["models"]) == (2, 1, 5)
+
+    class Makers:
+        """Stands for the worker processes, which need minutes: two views of their two commands."""
+
+        def __init__(self, folder, workers):
+            library = meshes.load(folder / "library.npz")
+            assert library.split(True).tolist() == [0]
+            assert stamps.find(folder / "pictures")
+            view = pictures.photograph(folder / "pictures", "python3-sklearn/china")
+            for kind in ("scenes", "photos"):
+                (folder / "cache" / kind).mkdir(parents=True)
+                inverse = rng.random(view.shape[:2], dtype=np.float32)
+                cache.save(folder / "cache" / kind / "view.npz", view, inverse, kind)
+
+        def stop(self):
+            """Nothing runs."""
+
+    monkeypatch.setattr(gpu, "Makers", Makers)
+    monkeypatch.setattr(batches, "SIZES", ((64, 96),))
     command = [
         "gpu",
         "run",
@@ -503,9 +523,38 @@ def test_the_script_for_a_gpu_is_rehearsed_on_the_cpu(tmp_path, capsys, monkeypa
         "--batch",
         "2",
     ]
-    monkeypatch.setattr("sys.argv", command)
+    monkeypatch.setattr("sys.argv", [*command, "--least", "2", "--room", "4"])
     gpu.main()
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["steps"] == 3
     values = BuiltinDepth("cpu", weights=out).estimate(np.zeros((40, 50, 3), np.uint8)).values
     assert np.isfinite(values).all()
+
+
+def test_workers_are_given_parts_and_ended(tmp_path, monkeypatch):
+    called = []
+
+    class Process:
+        returncode = 0
+
+        def __init__(self, words, **_):
+            called.append(words[words.index("-m") + 1 :])
+
+        def wait(self):
+            time.sleep(0.005)
+            return 0
+
+        def terminate(self):
+            """It has ended."""
+
+    monkeypatch.setattr(gpu.subprocess, "Popen", Process)
+    makers = gpu.Makers(tmp_path, 2)
+    end = time.monotonic() + 30
+    while len(called) < 8 and time.monotonic() < end:
+        time.sleep(0.01)
+    makers.stop()
+    labels = [words for words in called if words[0].endswith("pictures")]
+    assert sorted(words[words.index("--part") + 1] for words in labels) == ["0", "1"]
+    renders = [words for words in called if words[0].endswith("render")]
+    asked = {(words[words.index("--first") + 1], "--library" in words) for words in renders}
+    assert {("1000", True), ("1000", False), ("1050", True)} <= asked

@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--resume", type=Path, help="file to resume from, and to save to")
     parser.add_argument("--minutes", type=float, default=60, help="of training on the clock, preparation not counted")
     parser.add_argument("--steps", type=int, default=10**9, help="stop after so many steps")
-    parser.add_argument("--scenes", type=int, default=4000, help="rendered scenes of each kind to train on")
+    parser.add_argument("--scenes", type=int, default=2500, help="rendered scenes of each kind to train on")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--shares", type=_share, nargs="*", default=[], help="of a batch, such as photos=0.5")

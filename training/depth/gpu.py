@@ -1,11 +1,12 @@
 """Train on a CUDA machine within minutes: `pack` here, `run` there, and the weights come back as one file.
 
-    python -m training.depth.gpu pack --cache build/depth/cache --out build/depth/pack.npz
-    python -m training.depth.gpu run --pack build/depth/pack.npz --out depth.safetensors --minutes 9
+    python -m training.depth.gpu pack --pictures build/depth/pictures --models build/depth/models --out pack.zip
+    python -m training.depth.gpu run --pack pack.zip --out depth.safetensors --minutes 9
 
-A pack holds every cached view in one file, photographs as JPEG, depth as 16-bit PNG; 4,000 views take about 200 MB, and
-`--limit` keeps as many of each kind as the way there carries.  On the machine all views lie in the GPU's memory, where
-crops are cut and recoloured.  A rehearsal without a GPU: `run --device cpu --steps 3`.
+A pack of 24 MB holds what views are made of: reduced photographs and cut-outs, models of few triangles, the
+published weights.  On the machine all cores render scenes and label photographs while the GPU trains on what is there,
+held in its memory, where crops are cut and recoloured; weights are written every minute.  A rehearsal without a GPU:
+`run --device cpu --workers 1 --steps 3`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ import argparse
 import io
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
+import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,107 +31,199 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_samdepth.models.builtin.depth_net import DepthNet
-from training.depth import batches, cache
+from training.depth import batches, cache, meshes, pictures, stamps
 from training.depth.losses import blank, depth_loss
 from training.depth.start import TEACHER, teacher
 from training.depth.train import KEEP, SHARES, WARM_UP, export, optimiser
 
 Array = np.ndarray[Any, Any]
+LONGEST = 640
+"""Photographs travel at so many pixels."""
+MOST = 4000
+"""Models of more triangles stay at home."""
 VIEW = (320, 416)
-"""All views are brought to this size in the GPU's memory, each with its own aspect kept in `aspect`."""
+"""All views are brought to this size in the GPU's memory; what shape they had is kept beside."""
+PART = 50
+"""Scenes or photographs that a worker makes at a time."""
 
 
-def _bytes(image: Image.Image, form: str, **options: Any) -> Array:
+def pack(folder: Path, models: Path, out: Path, teacher_file: Path) -> dict[str, float]:
+    """Write the zip file; returns how many photographs, cut-outs and models it holds, and its megabytes."""
+    library = meshes.thinned(meshes.load(models / "library.npz"), MOST)
+    # the machine leaves out every fifth of these once more: it cannot tell that the others never came
+    cuts = [path for k, path in enumerate(stamps.find(folder)) if k % meshes.HELD_OUT_EVERY]
+    part = out.with_name(f".{out.name}.part")
+    count = 0
+    with zipfile.ZipFile(part, "w") as z:
+        for key in pictures.names(folder):
+            if key.split("/")[0] in pictures.INSTALLED:
+                continue
+            package, name = key.split("/", 1)
+            place = "pictures/" if "/" in name or package == "enlightenment-data" else ""
+            image = Image.fromarray(pictures.photograph(folder, key, LONGEST))
+            z.writestr(f"pictures/{package}/{place}{name}.jpg", _bytes(image, "JPEG", quality=90))
+            count += 1
+        for path in cuts:
+            with Image.open(path) as image:
+                image.thumbnail((400, 400))
+                inside = path.parts[path.parts.index("stamps") :]
+                z.writestr(f"pictures/{stamps.PACKAGE}/{'/'.join(inside)}", _bytes(image.convert("RGBA"), "PNG"))
+        written = io.BytesIO()
+        meshes.write(library, written)
+        z.writestr("library.npz", written.getvalue())
+        z.write(teacher_file, "teacher.onnx")
+    part.replace(out)
+    megabytes = round(out.stat().st_size / 1e6, 1)
+    return {"photographs": count, "cutouts": len(cuts), "models": len(library.size), "megabytes": megabytes}
+
+
+def _bytes(image: Image.Image, form: str, **options: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, form, **options)
-    return np.frombuffer(out.getvalue(), np.uint8)
+    return out.getvalue()
 
 
-def pack(folder: Path, out: Path, limit: int, teacher_file: Path) -> int:
-    """Write up to `limit` views of each kind below the cache `folder`, and the starting weights; returns how many."""
-    parts: dict[str, Array] = {}
-    blobs, starts, kinds = [], [0], []
-    for kind, name in enumerate(SHARES):
-        for path in sorted((folder / name).glob("[!.]*.npz"))[:limit]:
-            rgb, inverse, _ = cache.load(path)
-            top = float(inverse.max()) or 1.0
-            depth = Image.fromarray(np.round(65535 * inverse / top).astype(np.uint16))
-            for blob in (_bytes(Image.fromarray(rgb), "JPEG", quality=92), _bytes(depth, "PNG")):
-                blobs.append(blob)
-                starts.append(starts[-1] + len(blob))
-            kinds.append(kind)
-    parts |= {"blobs": np.concatenate(blobs), "starts": np.array(starts), "kinds": np.array(kinds)}
-    parts |= {f"start.{k}": v.numpy() for k, v in teacher(teacher_file).state_dict().items()}
-    part = out.with_name(f".{out.name}.part.npz")
-    np.savez(part, allow_pickle=False, **parts)
-    part.replace(out)
-    return len(kinds)
+class Makers:
+    """Worker processes that fill the cache: the photographs first, then ever more scenes of both kinds."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        self.folder = folder
+        self.stopped = threading.Event()
+        self.lock = threading.Lock()
+        self.turn = 0
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.threads = [threading.Thread(target=self._work, args=(k, workers)) for k in range(workers)]
+        for thread in self.threads:
+            thread.start()
+
+    def _work(self, number: int, workers: int) -> None:
+        store = ["--cache", str(self.folder / "cache"), "--pictures", str(self.folder / "pictures")]
+        labels = ["training.depth.pictures", *store, "--teacher", str(self.folder / "teacher.onnx")]
+        self._call([*labels, "--part", str(number), "--of", str(workers)])
+        while not self.stopped.is_set():
+            with self.lock:
+                turn, self.turn = self.turn, self.turn + 1
+            seeds = ["--first", str(cache.FIRST + (turn // 2) * PART), "--count", str(PART)]
+            library = ["--library", str(self.folder / "library.npz")] if turn % 2 == 0 else []
+            self._call(["training.depth.render", *store, *seeds, *library])
+
+    def _call(self, words: list[str]) -> None:
+        if self.stopped.is_set():
+            return
+        lower = ["nice", "-n", "10"] if shutil.which("nice") else []  # the process that feeds the GPU goes first
+        threads = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [*lower, sys.executable, "-m", *words], env=os.environ | threads, stdout=subprocess.DEVNULL
+        )
+        self.running.add(process)
+        if process.wait() and not self.stopped.is_set():
+            print(json.dumps({"a worker failed": words[0], "code": process.returncode}), flush=True)
+            self.stopped.wait(5)
+        self.running.discard(process)
+
+    def stop(self) -> None:
+        """End the workers; what they have written stays."""
+        self.stopped.set()
+        for process in list(self.running):
+            process.terminate()
+        for thread in self.threads:
+            thread.join()
 
 
-def unpack(file: Path, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]:
-    """Views (n, 3, *VIEW) uint8 and their inverse depth (n, *VIEW) float16 on `device`, kinds, aspects, weights."""
-    with np.load(file) as z:
-        blobs, starts, kinds = z["blobs"], z["starts"], z["kinds"]
-        weights = {name[6:]: torch.from_numpy(z[name]) for name in z.files if name.startswith("start.")}
-    rgb, inverse, aspect = [], [], []
-    for k in range(len(kinds)):
-        one, other = (blobs[starts[2 * k + j] : starts[2 * k + j + 1]].tobytes() for j in (0, 1))
-        with Image.open(io.BytesIO(one)) as image, Image.open(io.BytesIO(other)) as depth:
-            aspect.append(image.width / image.height)
-            rgb.append(torch.from_numpy(np.asarray(image.resize(VIEW[::-1], Image.Resampling.BILINEAR)).copy()))
-            # nearest: a mean of near and far is a depth that nothing has
-            values = np.asarray(depth.resize(VIEW[::-1], Image.Resampling.NEAREST)).astype(np.float32) / 65535
-            inverse.append(torch.from_numpy(values.astype(np.float16)))
-    pixels = torch.stack(rgb).permute(0, 3, 1, 2).contiguous()
-    return pixels.to(device), torch.stack(inverse).to(device), torch.tensor(kinds), torch.tensor(aspect), weights
+class Views:
+    """The cached views in a device's memory, as they come: pictures, inverse depth, aspects, and kinds' indices."""
 
+    def __init__(self, folder: Path, device: str, room: int) -> None:
+        self.folder = folder
+        self.rgb = torch.zeros((room, 3, *VIEW), dtype=torch.uint8, device=device)
+        self.inverse = torch.zeros((room, *VIEW), dtype=torch.float16, device=device)
+        self.aspect: list[float] = []
+        self.of_kind: dict[str, list[int]] = {name: [] for name in SHARES}
+        self.known: set[Path] = set()
 
-def crops(
-    rng: np.random.Generator, rgb: Tensor, inverse: Tensor, aspect: Tensor, chosen: Array, size: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """Crops of the `chosen` views, recoloured where the views lie: (B, 3, *size) and (B, *size / 2)."""
-    shapes = [(1000, round(1000 * float(aspect[k]))) for k in chosen]
-    theta = torch.stack([batches.window(rng, shape, size) for shape in shapes]).to(rgb.device)
-    which = torch.as_tensor(chosen, device=rgb.device)
-    fine = F.affine_grid(theta, [len(chosen), 3, *size], align_corners=False)
-    half = F.affine_grid(theta, [len(chosen), 1, size[0] // 2, size[1] // 2], align_corners=False)
-    x = F.grid_sample(rgb[which].float() / 255, fine, padding_mode="border", align_corners=False)
-    y = F.grid_sample(inverse[which].float()[:, None], half, padding_mode="border", align_corners=False)[:, 0]
+    def refresh(self, seconds: float = math.inf) -> int:
+        """Take in views written since, for `seconds` at most; returns how many there are."""
+        end = time.monotonic() + seconds
+        for name, members in self.of_kind.items():
+            for path in sorted((self.folder / name).glob("[!.]*.npz")):
+                if path in self.known or len(self.aspect) == len(self.rgb) or time.monotonic() > end:
+                    continue
+                rgb, inverse, _ = cache.load(path)
+                image = Image.fromarray(rgb).resize(VIEW[::-1], Image.Resampling.BILINEAR)
+                # nearest: a mean of near and far is a depth that nothing has
+                depth = Image.fromarray(inverse).resize(VIEW[::-1], Image.Resampling.NEAREST)
+                at = len(self.aspect)
+                self.rgb[at] = torch.from_numpy(np.array(image)).permute(2, 0, 1).to(self.rgb.device)
+                self.inverse[at] = torch.from_numpy(np.array(depth)).to(self.rgb.device)
+                self.aspect.append(rgb.shape[1] / rgb.shape[0])
+                members.append(at)
+                self.known.add(path)
+        return len(self.aspect)
 
-    def draw(low: float, high: float, *shape: int) -> Tensor:
-        return torch.from_numpy(rng.uniform(low, high, (len(chosen), *(shape or (1, 1, 1))))).float().to(x.device)
+    def draw(self, rng: np.random.Generator, count: int) -> Array:
+        """Indices (count,) of random views, the kinds in their shares."""
+        share = np.array([SHARES[name] if members else 0.0 for name, members in self.of_kind.items()])
+        kinds = rng.choice(len(share), count, p=share / share.sum())
+        members = [*self.of_kind.values()]
+        return np.array([members[k][int(rng.integers(len(members[k])))] for k in kinds])
 
-    x = x.clamp(1e-4, 1) ** torch.exp(draw(-0.4, 0.4)) * torch.exp(draw(-0.25, 0.25) + draw(-0.1, 0.1, 3, 1, 1))
-    grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * draw(0.4, 1.4) * (draw(0, 1) > 0.08)
-    middle = x.mean((1, 2, 3), keepdim=True)
-    x = middle + (x - middle) * torch.exp(draw(-0.35, 0.35))
-    x = x + torch.randn_like(x) * draw(0.0, 0.04) * (draw(0, 1) > 0.5)
-    return x.clamp(0, 1), y
+    def crops(self, rng: np.random.Generator, chosen: Array, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Crops of the `chosen` views, recoloured on the device: (B, 3, *size) and (B, *size / 2)."""
+        shapes = [(1000, round(1000 * self.aspect[k])) for k in chosen]
+        device = self.rgb.device
+        theta = torch.stack([batches.window(rng, shape, size) for shape in shapes]).to(device)
+        which = torch.as_tensor(chosen, device=device)
+        fine = F.affine_grid(theta, [len(chosen), 3, *size], align_corners=False)
+        half = F.affine_grid(theta, [len(chosen), 1, size[0] // 2, size[1] // 2], align_corners=False)
+        x = F.grid_sample(self.rgb[which].float() / 255, fine, padding_mode="border", align_corners=False)
+        y = F.grid_sample(self.inverse[which].float()[:, None], half, padding_mode="border", align_corners=False)
+
+        def draw(low: float, high: float, *shape: int) -> Tensor:
+            return torch.from_numpy(rng.uniform(low, high, (len(chosen), *(shape or (1, 1, 1))))).float().to(device)
+
+        x = x.clamp(1e-4, 1) ** torch.exp(draw(-0.4, 0.4)) * torch.exp(draw(-0.25, 0.25) + draw(-0.1, 0.1, 3, 1, 1))
+        grey = x.mean(1, keepdim=True)
+        x = grey + (x - grey) * draw(0.4, 1.4) * (draw(0, 1) > 0.08)
+        middle = x.mean((1, 2, 3), keepdim=True)
+        x = middle + (x - middle) * torch.exp(draw(-0.35, 0.35))
+        x = x + torch.randn_like(x) * draw(0.0, 0.04) * (draw(0, 1) > 0.5)
+        return x.clamp(0, 1), y[:, 0]
 
 
 def run(args: argparse.Namespace) -> dict[str, float]:
-    """Train until the minutes or steps are spent, writing the averaged weights every minute."""
+    """Make views and train on them until the minutes or steps are spent."""
     began = time.monotonic()
-    rgb, inverse, kinds, aspect, weights = unpack(args.pack, args.device)
-    net = DepthNet()
-    net.load_state_dict(weights)
-    net = net.train().to(args.device).to(memory_format=torch.channels_last)
+    folder = args.folder or args.out.parent / "gpu"
+    with zipfile.ZipFile(args.pack) as z:
+        z.extractall(folder)
+    makers = Makers(folder, args.workers)
+    try:
+        step = _train(args, folder, began)
+    finally:
+        makers.stop()
+    return {"steps": step, "minutes": round((time.monotonic() - began) / 60, 2)}
+
+
+def _train(args: argparse.Namespace, folder: Path, began: float) -> int:
+    net = teacher(folder / "teacher.onnx").train().to(args.device).to(memory_format=torch.channels_last)
     average = {k: v.detach().clone() for k, v in net.state_dict().items()}
     steps = optimiser(net, args.rate)
-    of_kind = [np.flatnonzero(kinds.numpy() == k) for k in range(len(SHARES))]
-    share = np.array([value if len(of_kind[k]) else 0.0 for k, value in enumerate(SHARES.values())])
+    views = Views(folder / "cache", args.device, args.room)
+    while views.refresh() < args.least and time.monotonic() - began < 60 * args.minutes:
+        time.sleep(1)
     rng = np.random.default_rng(args.seed)
     step, saved, losses = 0, time.monotonic(), []
+    first = time.monotonic()
     while step < args.steps and time.monotonic() - began < 60 * args.minutes:
-        done = max((time.monotonic() - began) / (60 * args.minutes), step / args.steps)
+        left = began + 60 * args.minutes - first
+        done = max((time.monotonic() - first) / left, step / args.steps)
         for group in steps.param_groups:
             warm = min(1.0, (step + 1) / WARM_UP)
             group["lr"] = group["base"] * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done)))
+        if step % 20 == 0:
+            views.refresh(1.0)
         size = batches.SIZES[int(rng.integers(len(batches.SIZES)))]
-        chosen = np.array([rng.choice(of_kind[k]) for k in rng.choice(len(share), args.batch, p=share / share.sum())])
-        x, y = crops(rng, rgb, inverse, aspect, chosen, size)
+        x, y = views.crops(rng, views.draw(rng, args.batch), size)
         good = ~blank(y)
         with torch.autocast(x.device.type, torch.bfloat16):
             features = net.features(x[good].contiguous(memory_format=torch.channels_last))
@@ -138,31 +237,36 @@ def run(args: argparse.Namespace) -> dict[str, float]:
             for key, value in net.state_dict().items():
                 average[key].lerp_(value, 1 - min(KEEP, (1 + step) / (10 + step)))
         losses.append(loss.detach())
-        if time.monotonic() - saved > 60 or step == args.steps:
+        if time.monotonic() - saved > 60:
             export(average, args.out, {"steps": str(step), "seed": str(args.seed)})
             saved = time.monotonic()
-            print(json.dumps({"step": step, "loss": round(float(torch.stack(losses).mean()), 4)}), flush=True)
+            mean = round(float(torch.stack(losses).mean()), 4)
+            print(json.dumps({"step": step, "loss": mean, "views": len(views.aspect)}), flush=True)
             losses = []
     export(average, args.out, {"steps": str(step), "seed": str(args.seed)})
-    return {"steps": step, "minutes": (time.monotonic() - began) / 60, "views": len(kinds)}
+    return step
 
 
 def main() -> None:
     """Pack or run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(required=True)
-    one = parts.add_parser("pack", help="write the cache into one file")
-    one.add_argument("--cache", type=Path, required=True)
+    one = parts.add_parser("pack", help="write what views are made of into one file")
+    one.add_argument("--pictures", type=Path, required=True, help="folder of unpacked Debian packages")
+    one.add_argument("--models", type=Path, required=True, help="folder with library.npz, packed by training.depth")
     one.add_argument("--out", type=Path, required=True)
     one.add_argument("--teacher", type=Path, default=TEACHER)
-    one.add_argument("--limit", type=int, default=4000, help="views of each kind")
-    one.set_defaults(do=lambda a: {"views": pack(a.cache, a.out, a.limit, a.teacher)})
-    two = parts.add_parser("run", help="train on a pack")
+    one.set_defaults(do=lambda a: pack(a.pictures, a.models, a.out, a.teacher))
+    two = parts.add_parser("run", help="make views and train on them")
     two.add_argument("--pack", type=Path, required=True)
     two.add_argument("--out", type=Path, required=True)
+    two.add_argument("--folder", type=Path, help="where the pack is unpacked and views are written")
     two.add_argument("--minutes", type=float, default=9)
     two.add_argument("--steps", type=int, default=10**6)
     two.add_argument("--batch", type=int, default=96)
+    two.add_argument("--least", type=int, default=400, help="views to wait for before training begins")
+    two.add_argument("--room", type=int, default=16_000, help="views that the device's memory has room for")
+    two.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1))
     two.add_argument("--rate", type=float, default=2.0, help="factor on the learning rates, for the larger batch")
     two.add_argument("--device", default="cuda")
     two.add_argument("--seed", type=int, default=0)

@@ -11,7 +11,7 @@ import subprocess
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -48,7 +48,8 @@ class Library:
 
     triangles (T, 3, 3) float32 in metres, z upwards, standing on 0 and centred; uv (T, 3, 2) float32; material (T,)
     int32 into textures (m, 64, 64, 3) uint8; plain (m,) bool: of one colour; first (n + 1,) where each model's
-    triangles begin; size (n, 3), top (n,), elevation (n,) in metres; category (n,) and collection (n,) words.
+    triangles begin; size (n, 3), top (n,), elevation (n,) in metres; category (n,) and collection (n,) words; held_out
+    (n,) bool, whether scenes that measure are built of it, and no others.
     """
 
     triangles: Array
@@ -62,11 +63,11 @@ class Library:
     elevation: Array
     category: Array
     collection: Array
+    held_out: Array
 
     def split(self, held_out: bool) -> Array:
         """The indices of the models that are trained on, or of those that are not."""
-        index = np.arange(len(self.size))
-        return np.asarray(index[(index % HELD_OUT_EVERY == 0) == held_out])
+        return np.flatnonzero(self.held_out == held_out)
 
 
 def fetch(folder: Path) -> None:
@@ -75,7 +76,9 @@ def fetch(folder: Path) -> None:
     if any(folder.glob("*/PluginFurnitureCatalog.properties")):
         return
     subprocess.run(["apt-get", "download", "-q", PACKAGE], cwd=folder, check=True)
-    subprocess.run(["dpkg-deb", "-x", str(next(folder.glob(f"{PACKAGE}_*.deb"))), "package"], cwd=folder, check=True)
+    archive = next(folder.glob(f"{PACKAGE}_*.deb"))
+    subprocess.run(["dpkg-deb", "-x", archive.name, "package"], cwd=folder, check=True)
+    archive.unlink()
     for archive in sorted((folder / "package").rglob("*.sh3f")):
         with zipfile.ZipFile(archive) as z:
             z.extractall(folder / archive.stem)
@@ -217,11 +220,37 @@ def pack(folder: Path, file: Path) -> Library:
         np.array([entry.elevation for entry in kept]),
         np.array([entry.category for entry in kept]),
         np.array([entry.collection for entry in kept]),
+        np.arange(len(kept)) % HELD_OUT_EVERY == 0,
     )
     part = file.with_name(f".{file.name}.part.npz")
-    np.savez_compressed(part, **{name: getattr(library, name) for name in Library.__dataclass_fields__})
+    write(library, part)
     part.replace(file)
     return library
+
+
+def write(library: Library, file: Path | BinaryIO) -> None:
+    """Write a library as .npz, compressed."""
+    np.savez_compressed(file, **{name: getattr(library, name) for name in Library.__dataclass_fields__})
+
+
+def thinned(library: Library, most: int) -> Library:
+    """The models of at most `most` triangles, coordinates in float16, with the textures that they use."""
+    kept = np.flatnonzero(np.diff(library.first) <= most)
+    rows = np.concatenate([np.arange(library.first[k], library.first[k + 1]) for k in kept])
+    used, material = np.unique(library.material[rows], return_inverse=True)
+    whole = {
+        name: getattr(library, name)[kept]
+        for name in ("size", "top", "elevation", "category", "collection", "held_out")
+    }
+    return Library(
+        triangles=library.triangles[rows].astype(np.float16),
+        uv=library.uv[rows].astype(np.float16),
+        material=material.astype(np.int32),
+        textures=library.textures[used],
+        plain=library.plain[used],
+        first=np.cumsum([0, *np.diff(library.first)[kept]]),
+        **whole,
+    )
 
 
 def load(file: Path) -> Library:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from napari_samdepth.models.builtin.depth_builtin import fused, input_size
 from napari_samdepth.models.builtin.depth_net import DepthNet
-from training.depth import cache
+from training.depth import cache, stamps
 
 Array = np.ndarray[Any, Any]
 TEACHER_SIDES = (256, 384, 512)
@@ -121,18 +121,16 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def fetch(folder: Path) -> None:
-    """Download and unpack the Debian packages of `LIBRARY`, and opencv-doc with the Aloe beside `folder`."""
+    """Download and unpack the packages of `LIBRARY` and of the cut-outs, and opencv-doc (the Aloe) beside `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for package in LIBRARY:
-        if not (folder / package).exists():
+    places = {package: folder / package for package in (*LIBRARY, stamps.PACKAGE)}
+    places["opencv-doc"] = folder.parent / "opencv-doc"
+    for package, place in places.items():
+        if not place.exists():
             subprocess.run(["apt-get", "download", "-q", package], cwd=folder, check=True)
-            subprocess.run(
-                ["dpkg-deb", "-x", str(next(folder.glob(f"{package}_*.deb"))), package], cwd=folder, check=True
-            )
-    measured = folder.parent / "opencv-doc"
-    if not measured.exists():
-        subprocess.run(["apt-get", "download", "-q", "opencv-doc"], cwd=folder, check=True)
-        subprocess.run(["dpkg-deb", "-x", str(next(folder.glob("opencv-doc_*.deb"))), str(measured)], check=True)
+            archive = next(folder.glob(f"{package}_*.deb"))
+            subprocess.run(["dpkg-deb", "-x", str(archive.resolve()), str(place.resolve())], check=True)
+            archive.unlink()
     unpack_themes(folder / "enlightenment-data")
     unpack_resources(folder / "gcompris-qt-data")
 
@@ -284,22 +282,29 @@ def compose(rng: np.random.Generator, rgb: Array, inverse: Array, cutouts: Array
 
 
 def label_views(
-    folder: Path, store: Path, teacher: DepthNet, each: int = 12, seed: int = 0, cutouts: list[Path] | None = None
+    folder: Path,
+    store: Path,
+    teacher: DepthNet,
+    each: int = 12,
+    seed: int = 0,
+    cutouts: list[Path] | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> int:
     """Label `each` views of every photograph into `store`/photos, two of each held-out one into photos_held_out.
 
-    With `cutouts` every second view is written once more to `store`/composed, with some of them pasted on it.
+    Of `part` (k, n) only every n-th photograph, from the k-th on.  With `cutouts` every second view is written once
+    more to `store`/composed, with some of them pasted on it.
     """
-    from training.depth import meshes, stamps
+    from training.depth import meshes
 
     used = [path for k, path in enumerate(cutouts or []) if k % meshes.HELD_OUT_EVERY]
     pixels, ratio = stamps.load(used, 256)
     made = 0
-    for key in names(folder):
+    for key in names(folder)[part[0] :: part[1]]:
         rng = np.random.default_rng((seed, *key.encode()))
         target = store / ("photos_held_out" if key in HELD_OUT else "photos")
-        for part in (target, store / "composed"):
-            part.mkdir(parents=True, exist_ok=True)
+        for place in (target, store / "composed"):
+            place.mkdir(parents=True, exist_ok=True)
         stem, count = key.replace("/", "--"), 2 if key in HELD_OUT else each
         if (target / f"{stem}_{count - 1:02d}.npz").exists():
             continue
@@ -318,18 +323,21 @@ def label_views(
 
 def main() -> None:
     """Fetch the photographs and label their views."""
-    from training.depth import stamps, start
+    from training.depth import start
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--pictures", type=Path, required=True, help="folder of unpacked Debian packages")
     parser.add_argument("--teacher", type=Path, default=start.TEACHER, help="tcmonodepth_tcsmallnet_192x320.onnx")
     parser.add_argument("--fetch", action="store_true", help="download the packages into --pictures first")
+    parser.add_argument("--part", type=int, default=0, help="label only every --of-th photograph, from this one on")
+    parser.add_argument("--of", type=int, default=1)
     args = parser.parse_args()
     if args.fetch:
         fetch(args.pictures)
     torch.set_num_threads(1)
-    made = label_views(args.pictures, args.cache, start.teacher(args.teacher), cutouts=stamps.find(args.pictures))
+    cutouts, part = stamps.find(args.pictures), (args.part, args.of)
+    made = label_views(args.pictures, args.cache, start.teacher(args.teacher), cutouts=cutouts, part=part)
     print(f"{made} views labelled in {args.cache}")
 
 
