@@ -99,7 +99,7 @@ SAM2 = Format("segment", "SAM 2", _load_sam2, ("sam2", "sam2_video"))
 DEPTH = Format("depth", "a depth model", _load_depth, precisions=BOTH)
 GROUNDING_DINO = Format("text", "Grounding DINO", _load_grounding_dino, ("grounding-dino", "mm-grounding-dino"))
 SAM3 = Format("text", "SAM 3", _load_sam3, ("sam3", "sam3_video"))
-FORMATS = (SAM_FILE, SAM_FOLDER, SAM2, DEPTH, GROUNDING_DINO, SAM3)
+FORMATS = (SAM_FILE, SAM2, SAM_FOLDER, DEPTH, GROUNDING_DINO, SAM3)
 
 FOLDERS_ONLY: tuple[Task, ...] = tuple(
     task for task in get_args(Task) if not any(form.file for form in FORMATS if form.task == task)
