@@ -8,7 +8,7 @@ import pytest
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 
 from napari_samdepth.models.runtime.device import torch_module
-from napari_samdepth.models.sam.mask_decoder import ObjectDecoder, is_stock
+from napari_samdepth.models.sam.mask_decoder import _StockOrder, can_fold, is_stock
 
 torch = torch_module()
 
@@ -43,7 +43,7 @@ def stock(sam: Any, features: Any, prompts: tuple[Any, Any], several: bool) -> t
 @pytest.mark.parametrize("several", [True, False])
 @pytest.mark.parametrize("kind", ["points", "box", "mask"])
 def test_every_bit_is_the_stock_decoders(tiny_sam: Any, features: Any, kind: str, several: bool) -> None:
-    decoder = ObjectDecoder(tiny_sam.mask_decoder, tiny_sam.prompt_encoder.get_dense_pe())
+    decoder = _StockOrder(tiny_sam.mask_decoder, tiny_sam.prompt_encoder.get_dense_pe())
     prompts = prompted(tiny_sam, kind)
     for _ in range(2):
         found = decoder(features, *prompts, several, plain=kind != "mask")
@@ -59,7 +59,7 @@ def test_every_bit_is_the_stock_decoders_at_the_size_of_published_checkpoints(co
     encoder = PromptEncoder(256, (64, 64), (1024, 1024), 16)
     stock_decoder = MaskDecoder(transformer_dim=256, transformer=transformer, iou_head_hidden_dim=256)
     features, positions = torch.randn(1, 256, 64, 64), encoder.get_dense_pe()
-    decoder = ObjectDecoder(stock_decoder, positions)
+    decoder = _StockOrder(stock_decoder, positions)
     points = 1024 * torch.rand(1, count, 2), torch.ones(1, count)
     for mask in (None, torch.randn(1, 1, 256, 256)):
         prompts = encoder(points, None, mask)
@@ -71,7 +71,7 @@ def test_every_bit_is_the_stock_decoders_at_the_size_of_published_checkpoints(co
 def test_an_image_is_looked_at_once_and_not_taken_for_another(
     tiny_sam: Any, features: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoder = ObjectDecoder(tiny_sam.mask_decoder, tiny_sam.prompt_encoder.get_dense_pe())
+    decoder = _StockOrder(tiny_sam.mask_decoder, tiny_sam.prompt_encoder.get_dense_pe())
     first = tiny_sam.mask_decoder.transformer.layers[0].cross_attn_token_to_image.v_proj
     looks, forward = [], first.forward
     monkeypatch.setattr(first, "forward", lambda x: looks.append(1) or forward(x))
@@ -92,7 +92,7 @@ def test_an_image_is_looked_at_once_and_not_taken_for_another(
 
 
 def test_what_is_kept_does_not_keep_the_image(tiny_sam: Any, features: Any) -> None:
-    decoder = ObjectDecoder(tiny_sam.mask_decoder, tiny_sam.prompt_encoder.get_dense_pe())
+    decoder = _StockOrder(tiny_sam.mask_decoder, tiny_sam.prompt_encoder.get_dense_pe())
     prompts = prompted(tiny_sam, "points")
     image = features + 1
     decoder(image, *prompts, True, plain=True)
@@ -104,9 +104,12 @@ def test_what_is_kept_does_not_keep_the_image(tiny_sam: Any, features: Any) -> N
 
 def test_hooks_and_other_decoders_are_left_to_themselves(tiny_sam: Any) -> None:
     assert is_stock(tiny_sam.mask_decoder)
+    assert can_fold(tiny_sam.mask_decoder)
     assert not is_stock(tiny_sam.prompt_encoder)
+    assert not can_fold(tiny_sam.prompt_encoder)
     handle = tiny_sam.mask_decoder.transformer.layers[1].norm4.register_forward_hook(lambda *_args: None)
     try:
         assert not is_stock(tiny_sam.mask_decoder)
+        assert not can_fold(tiny_sam.mask_decoder)
     finally:
         handle.remove()

@@ -182,7 +182,7 @@ class BuiltinSegmenter(PromptedNetwork):
                 mask = mask.to(self.device).clamp(-32, 32)[None, None]
             sparse, dense = network.prompt_encoder(points=points, boxes=box, masks=mask)
             features = sight.features()
-            logits, scores = network.mask_decoder.predict_masks(features, self._dense_positions(), sparse, dense)
+            logits, scores = network.mask_decoder.predict_masks(features, self._decoder.positions, sparse, dense)
         return ViewMasks(view, logits[0], scores[0], several)
 
     def _sight(self, embedding: Embedding) -> Sight:

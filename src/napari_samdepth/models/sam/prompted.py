@@ -19,8 +19,7 @@ from napari_samdepth.core.prompts import PromptKind, Prompts
 from napari_samdepth.core.resample import Frame
 from napari_samdepth.models.runtime.device import Device, enough_memory, torch_module
 from napari_samdepth.models.runtime.torch_model import TorchModel
-from napari_samdepth.models.sam.mask_decoder import ObjectDecoder, is_stock
-from napari_samdepth.models.sam.point_decoder import ManyClicks
+from napari_samdepth.models.sam.mask_decoder import MaskDecoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +49,14 @@ class PromptedNetwork(TorchModel, ABC):
     def __init__(self, sam: Any, name: str, identity: str, device: Device) -> None:
         """Take over `sam` as `TorchModel` does."""
         super().__init__(sam, name, identity, device)
-        self._positions: Any = None
-        self._many: ManyClicks | None = None
-        self._one: ObjectDecoder | None = None
+        self._decoder = MaskDecoder(sam)
 
     @abstractmethod
     def _sight(self, embedding: Embedding) -> Sight:
         """Return how the network sees the whole image."""
 
     def _moved(self) -> None:
-        self._positions = self._many = self._one = None
+        self._decoder = MaskDecoder(self._network)
 
     @enough_memory("decoding masks")
     def point_masks(
@@ -82,7 +79,7 @@ class PromptedNetwork(TorchModel, ABC):
 
         def run() -> tuple[Any, Any]:
             with torch_module().inference_mode():
-                return self._masks(sight, self._clicks(sight, points), None, None, True)
+                return self._decoder.masks(sight.features(), self._clicks(sight, points), None, None, True)
 
         logits, scores = self._with_fallback("decoding", run)
         self._check_finite(scores)
@@ -112,34 +109,12 @@ class PromptedNetwork(TorchModel, ABC):
         sight = self._sight(embedding)
 
         def run() -> tuple[Any, Any, Any]:
-            if self._many is None:
-                self._many = ManyClicks(self._network)
-            return self._many.above(embedding, sight.features, self._clicks(sight, points), threshold)
+            with torch_module().inference_mode():
+                clicks = self._clicks(sight, points)
+                return self._decoder.masks_above(embedding, sight.features, clicks, threshold)
 
         logits, scores, clicks = (part.cpu().numpy() for part in self._with_fallback("decoding", run))
         return logits, scores.astype(np.float64), clicks.astype(np.intp), sight.frame
-
-    def _masks(self, sight: Sight, points: Any, box: Any, mask: Any, several: bool) -> tuple[Any, Any]:
-        """Return logits and predicted IoU of the three masks of an ambiguous prompt, or of the single one."""
-        sparse, dense = self._network.prompt_encoder(points=points, boxes=box, masks=mask)
-        decoder = self._network.mask_decoder
-        if len(sparse) == 1 and is_stock(decoder):
-            if self._one is None:
-                self._one = ObjectDecoder(decoder, self._dense_positions())
-            return self._one(sight.features(), sparse, dense, several, plain=mask is None)
-        result: tuple[Any, Any] = decoder(
-            image_embeddings=sight.features(),
-            image_pe=self._dense_positions(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=several,
-        )
-        return result
-
-    def _dense_positions(self) -> Any:
-        if self._positions is None:
-            self._positions = self._network.prompt_encoder.get_dense_pe()
-        return self._positions
 
     def _clicks(self, sight: Sight, points: NDArray[np.float64]) -> tuple[Any, Any]:
         """Return single foreground clicks as the prompt encoder wants them: (n, 1, 2) (x, y) and labels (n, 1)."""

@@ -18,14 +18,12 @@ from napari_samdepth.core.embedding import Embedding
 from napari_samdepth.core.errors import ModelError
 from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.core.resample import Frame, mask_to_logits
-from napari_samdepth.models.auto_masks.point_grid import promising
 from napari_samdepth.models.inputs import check_mask, checked_rgb, frozen, silent
 from napari_samdepth.models.prompting import translated
 from napari_samdepth.models.protocols import Report
 from napari_samdepth.models.runtime.device import Device, Precision, choose_device, enough_memory, torch_module
 from napari_samdepth.models.runtime.torch_model import ready
 from napari_samdepth.models.sam.checkpoint import architecture_of, build_sam
-from napari_samdepth.models.sam.point_decoder import can_decode
 from napari_samdepth.models.sam.prompted import PromptedNetwork, Sight
 from napari_samdepth.models.weights.checkpoint import fingerprint, read_weights
 
@@ -184,14 +182,6 @@ class SamSegmenter(PromptedNetwork):
         shape = tuple(self._network.prompt_encoder.mask_input_size)
         return MaskInput(mask_to_logits(mask.full(embedding.image_shape), self._sight(embedding).frame, shape))
 
-    def masks_above(
-        self, embedding: Embedding, points: NDArray[np.float64], threshold: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.intp], Frame]:
-        """Decode many single foreground clicks, as `PromptedNetwork.masks_above` says."""
-        if can_decode(self._network.mask_decoder):
-            return super().masks_above(embedding, points, threshold)
-        return promising(*self.point_masks(embedding, points), threshold)
-
     def _sight(self, embedding: Embedding) -> Sight:
         from segment_anything.utils.transforms import ResizeLongestSide
 
@@ -250,7 +240,7 @@ class SamSegmenter(PromptedNetwork):
             mask = None
             if prompts.mask is not None:
                 mask = torch.tensor(prompts.mask, dtype=torch.float, device=self._network.device)[None, None]
-            return self._masks(sight, points, box, mask, several)
+            return self._decoder.masks(sight.features(), points, box, mask, several)
 
     def _features(self, embedding: Embedding) -> Any:
         features = embedding.local.get("image")
