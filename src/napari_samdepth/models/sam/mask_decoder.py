@@ -3,8 +3,8 @@
 `MaskDecoder` is asked for masks. For one object it computes in `_StockOrder`: every number comes from the same
 operations on the same numbers as segment_anything's, so masks and scores are its own; what two clicks on an image share
 is kept, sums that the stock decoder forms twice are formed once, what is needed no longer is written over, and the
-transposed convolutions get their weights with channels last, as the image comes. Which kernel an operation gets is up to
-torch's libraries and the processor: the first masks are made both ways, and the stock way stays where a bit differs.
+transposed convolutions get their weights with channels last, as the image comes. Which kernel an operation gets is up
+to torch's libraries and the processor: the first masks are made both ways, and the stock way stays where a bit differs.
 
 For many single clicks it computes in `_FoldedOrder`, which differs in rounding:
 
