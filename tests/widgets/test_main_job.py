@@ -160,3 +160,18 @@ def test_a_click_lands_where_it_is_made_whatever_the_units(bench: Bench) -> None
     bench.click(COIN[0] * 100, 7000)
     bench.settle()
     assert np.allclose(viewer.layers["SAM prompts"].data[1], (COIN[0], 70), atol=1)
+
+
+def test_the_model_sees_all_channels_where_that_is_chosen(bench: Bench) -> None:
+    viewer, state = bench.viewer, bench.session.state
+    viewer.add_image(np.full((90, 120), 15, dtype=np.uint8), contrast_limits=(0, 255), name="red", colormap="red")
+    viewer.add_image(
+        data.coins()[:90, :120], contrast_limits=(0, 255), name="green", colormap="green", blending="additive"
+    )
+    bench.segment.image.choose(viewer.layers["red"])
+    bench.segment.as_shown.setChecked(True)
+    bench.segment.start_button.click()
+    bench.until(lambda: state.phase == "ready")
+    rgb = bench.session._annotator.encoding.current.rgb
+    assert np.array_equal(rgb[..., 1], data.coins()[:90, :120])
+    assert (rgb[..., 0] == 15).all()

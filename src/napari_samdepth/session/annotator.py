@@ -12,6 +12,7 @@ from napari.layers import Image, Layer, Points
 from numpy.typing import NDArray
 
 from napari_samdepth.core.errors import LayerError
+from napari_samdepth.session.blending import BlendWatcher, read_blended
 from napari_samdepth.session.choices import Variant
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.encoding import Encoded, Encoding
@@ -43,7 +44,9 @@ class Annotator:
             viewer, state, self.encoding, self.offer, self._encode, self.proposals.show, self.finish
         )
         self.travel = Travel(viewer, lane, state, self.offer, self.masks, self.proposals, self._decode)
+        self._blend = BlendWatcher(viewer, self._watcher.on_blend_changed)
         self.image: Image | None = None
+        self.as_shown = False
         self._missed = ""
 
     def begin(self, image: Image, source: PlaneSource, variant: Variant, points: Points | None = None) -> None:
@@ -70,6 +73,7 @@ class Annotator:
         self._state.say(ended)
         if offer.prompts is not None:
             offer.prompts.focus()
+        self._blend.follow(image if self.as_shown else None)
         self.encoding.request(image, source, variant, self._decode)
 
     def accept(self) -> int | None:
@@ -185,6 +189,7 @@ class Annotator:
         self.encoding.end_searches()
         self.encoding.drop()
         self._watcher.follow(None)
+        self._blend.follow(None)
         self.image = None
         prompts = self.offer.close()
         self.travel.show_searches()
@@ -253,6 +258,10 @@ class Annotator:
         elif not self._lane.busy("embed"):
             self._encode()
 
+    def read(self, image: Image, anchors: NDArray[np.float64] | None = None) -> PlaneSource:
+        """Return what of an image is looked at, by itself or blended with the others; see `read_view`."""
+        return (read_blended if self.as_shown else read_view)(image, self._viewer, anchors)
+
     def _anchors(self) -> NDArray[np.float64]:
         """Return where the clicks, the box and the label being refined lie, as data points (n, ndim) of the image."""
         image, prompts, moment = self.image, self.offer.prompts, self.offer.moment
@@ -316,7 +325,7 @@ class Annotator:
             self._state.say("The model is not loaded; press Start to load it.", problem=True)
             return
         try:
-            source = read_view(self.image, self._viewer, self._anchors())
+            source = self.read(self.image, self._anchors())
         except LayerError as error:
             self.fail(error)
             return

@@ -56,6 +56,12 @@ class PlaneSource:
     gamma: float
     projection: str = ""
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the data's numbers."""
+        found: np.dtype[Any] = np.dtype(self.data.dtype)
+        return found
+
     def read(self) -> NDArray[Any]:
         """Return the plane's own values, (H, W) or (H, W, channels), projected as napari does. Any thread."""
         array = np.asarray(self.data)

@@ -22,7 +22,6 @@ from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.everything import Everything
 from napari_samdepth.session.geometry import centre_on, go_to_plane, stack_position
 from napari_samdepth.session.jobs import Lane, Progress
-from napari_samdepth.session.layers import read_view
 from napari_samdepth.session.masks import MaskLayer
 from napari_samdepth.session.readouts import Readouts
 from napari_samdepth.session.state import SessionState
@@ -98,6 +97,7 @@ class AnnotationSession:
         points: Points | None = None,
         *,
         precision: Precision = "float32",
+        as_shown: bool = False,
     ) -> None:
         """Begin (or go on) annotating an image: prompt layers appear and the shown plane is encoded on the lane.
 
@@ -115,6 +115,8 @@ class AnnotationSession:
             foreground where its feature "prompt" does not say "background". None makes `SAM prompts`.
         precision
             "bfloat16" for a faster and coarser image encoder, as in `load_segmenter`.
+        as_shown
+            Whether the model sees all visible images as the canvas blends them, in colour, instead of this one alone.
 
         Raises
         ------
@@ -124,7 +126,8 @@ class AnnotationSession:
         image = self.active_image() if image_layer is None else _real(image_layer)
         if image not in self._viewer.layers:
             raise LayerError(f"“{image.name}” is not in this viewer; add it first.")
-        source = read_view(image, self._viewer)
+        self._annotator.as_shown = as_shown
+        source = self._annotator.read(image)
         if labels is not None:
             self.masks.use(_real(labels))
         self._annotator.begin(image, source, Variant(model, precision), _real(points))

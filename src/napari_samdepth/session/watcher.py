@@ -119,6 +119,15 @@ class Watcher:
         elif not awaited:
             self._state.say("The image looks different now; it is encoded anew at the next click.")
 
+    def on_blend_changed(self, _event: Any = None) -> None:
+        """The images that are seen together with the annotated one are blended otherwise now."""
+        awaited = self._offer.awaited or self._encoding.under_way
+        self._forget_plane(self._offer.moment.editing)
+        if awaited:
+            self._encode(PATIENCE)
+        else:
+            self._state.say("The image looks different now; it is encoded anew at the next click.")
+
     def _on_thickness_changed(self, event: Any) -> None:
         """A thicker or thinner slice of a stack is another picture, where it is projected."""
         image = self._image

@@ -6,7 +6,7 @@ from functools import partial
 
 from napari.components import ViewerModel
 from napari.layers import Labels, Points
-from qtpy.QtWidgets import QButtonGroup, QFrame, QLabel, QPushButton, QRadioButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QButtonGroup, QCheckBox, QFrame, QLabel, QPushButton, QRadioButton, QVBoxLayout, QWidget
 
 from napari_samdepth.widgets.dock import Dock
 from napari_samdepth.widgets.everything import EverythingFold
@@ -63,7 +63,11 @@ class SegmentWidget(Dock):
         # labels made for one image do not serve the next unless they are chosen for it
         labels = None if target is self.session.masks.layer else target
         precision = self.model.variant.precision
-        self.attempt(lambda: self.session.start(self.image.layer, choice.name, labels, points, precision=precision))
+        self.attempt(
+            lambda: self.session.start(
+                self.image.layer, choice.name, labels, points, precision=precision, as_shown=self.as_shown.isChecked()
+            )
+        )
         if self.session.masks.layer is None:
             self.target.choose(None)
 
@@ -111,6 +115,11 @@ class SegmentWidget(Dock):
         self.target = self.combo(self._is_target, "The Labels layer that accepted masks go to.", "new: SAM masks")
         self.target.chosen.connect(lambda _layer: self._use_target())
         self.column.addLayout(form([("Image", self.image), ("Model", self.model), ("Labels", self.target)]))
+        self.as_shown = QCheckBox("As shown: all visible channels")
+        self.as_shown.setToolTip(
+            "The model sees all visible images as the canvas blends them, not the chosen one alone; for the next Start."
+        )
+        self.column.addWidget(self.as_shown)
         self.column.addWidget(self.model.coarser)
         self.column.addWidget(self.model.hint)
         self.start_button = button("Start", "Encode the shown image; then every click is answered.", self.start)
