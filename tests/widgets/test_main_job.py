@@ -168,9 +168,10 @@ def test_the_model_sees_all_channels_where_that_is_chosen(bench: Bench) -> None:
     viewer.add_image(
         data.coins()[:90, :120], contrast_limits=(0, 255), name="green", colormap="green", blending="additive"
     )
+    bench.settle()
     bench.segment.image.choose(viewer.layers["red"])
     bench.segment.as_shown.setChecked(True)
-    bench.segment.start_button.click()
+    bench.segment.start()
     bench.until(lambda: state.phase == "ready")
     rgb = bench.session._annotator.encoding.current.rgb
     assert np.array_equal(rgb[..., 1], data.coins()[:90, :120])
