@@ -47,7 +47,8 @@ def test_scribbles_become_points_with_their_labels():
 def test_the_first_mask_of_a_scribble_is_fed_back() -> None:
     asked: list[Prompts] = []
 
-    def decode(first: Prompts) -> Candidates:
+    def decode(first: Prompts, several: bool) -> Candidates:
+        assert several
         asked.append(first)
         masks = np.zeros((3, *SHAPE), bool)
         masks[0, 5, 5] = masks[1, 5, 0:12] = masks[2, 0:20, 0:30] = True
@@ -75,6 +76,24 @@ def test_a_lasso_becomes_the_mask_in_it_and_its_box():
     np.testing.assert_array_equal(
         translated(Prompts(lasso=SQUARE), frozenset({"points"}), SHAPE, None).points, [(15, 25)]
     )
+
+
+def test_what_a_lasso_holds_of_the_first_mask_is_fed_back() -> None:
+    first = np.zeros(SHAPE, bool)
+    first[15:30, 25:50] = True
+
+    def decode(asked: Prompts, several: bool) -> Candidates:
+        assert not several
+        assert asked.kinds == {"box"}
+        return Candidates.of_masks(first[None])
+
+    assert translated(Prompts(lasso=SQUARE), SAMS, SHAPE, fed, decode).mask[0, 0] in (25, 30, 36)
+    first[:] = False
+    first[0, 0] = True
+    assert translated(Prompts(lasso=SQUARE), SAMS, SHAPE, fed, decode).mask[0, 0] in (100, 121)
+    again = translated(Prompts([(12, 25)], mask=np.full((4, 4), 3.0), lasso=SQUARE), SAMS, SHAPE, fed, decode)
+    assert again.mask[0, 0] == 3, "a mask that is fed back is not made anew"
+    assert again.kinds == {"points", "mask", "box"}
 
 
 def test_a_mask_at_image_resolution_becomes_logits_or_a_box():

@@ -22,8 +22,8 @@ HELD = 0.9
 
 ToMaskInput = Callable[[Patch], MaskInput]
 """Turns a mask at image resolution into the logits that a model wants to be fed."""
-Decode = Callable[[Prompts], Candidates]
-"""Gives several masks for prompts of a model's own kinds."""
+Decode = Callable[[Prompts, bool], Candidates]
+"""Gives several masks or a single one for prompts of a model's own kinds."""
 
 
 class TranslatingSegmenter:
@@ -79,7 +79,7 @@ class TranslatingSegmenter:
             self._takes,
             embedding.image_shape,
             None if to_input is None else lambda region: to_input(embedding, region),
-            lambda first: self._segmenter.decode(embedding, first, True),
+            lambda first, several: self._segmenter.decode(embedding, first, several),
         )
         return self._segmenter.decode(embedding, own, multimask)
 
@@ -98,9 +98,9 @@ def translated(
 ) -> Prompts:
     """Return prompts of the kinds that a model takes, as near to what was meant as they come.
 
-    A scribble becomes points along it and, where a first mask can be asked for, the mask of its middle; a lasso the
-    mask inside it with its box; a mask at image resolution logits or, for a model that takes no masks, its box; a box
-    its middle.
+    A scribble becomes points along it and, where a first mask can be asked for, the mask of its middle; a lasso its box
+    and what lies in it of the box's first mask, or all that lies in it; a mask at image resolution logits or, for a
+    model that takes no masks, its box; a box its middle. Of a mask that is fed back only what the user adds is said.
 
     Parameters
     ----------
@@ -126,8 +126,12 @@ def translated(
     mask = None if prompts.mask is None else MaskInput(prompts.mask, prompts.mask_window)
     region = prompts.region
     if prompts.lasso is not None and "lasso" not in takes:
-        region = inside(prompts.lasso, image_shape)
+        within = inside(prompts.lasso, image_shape)
         box = _bounds(prompts.lasso) if box is None else box
+        if mask is None and region is None:
+            region = within
+            if decode is not None and {"box", "mask"} <= takes:
+                region = _common(decode(Prompts(points, labels, box), False).patch(), within)
     if region is not None:
         _check_inside(region, prompts.region_shape, image_shape)
         if "mask" in takes and to_mask_input is not None:
@@ -158,6 +162,21 @@ def translated(
     return Prompts(points, labels, box, mask, drawn, prompts.scribble_labels if drawn else None, lasso)
 
 
+def _common(mask: Patch, within: Patch) -> Patch:
+    """Return what lies of a mask within another, that other one where nothing does."""
+    top, left, bottom, right = within.box
+    around = np.zeros((bottom - top, right - left), dtype=bool)
+    low = np.maximum(mask.box[:2], within.origin)
+    high = np.minimum(mask.box[2:], (bottom, right))
+    if (high > low).all():
+        there = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
+        rows, cols = (slice(at.start - by, at.stop - by) for at, by in zip(there, mask.origin, strict=True))
+        into = tuple(slice(at.start - by, at.stop - by) for at, by in zip(there, within.origin, strict=True))
+        around[into] = mask.mask[rows, cols]
+    around &= within.mask
+    return Patch(around, within.origin) if around.any() else within
+
+
 def _first_mask(
     prompts: Prompts,
     points: NDArray[np.float64],
@@ -169,7 +188,8 @@ def _first_mask(
     drawn = [path for path, label in zip(prompts.scribbles, prompts.scribble_labels, strict=True) if label]
     middles = np.concatenate([points_along(path, 1) for path in drawn])
     found = decode(
-        Prompts(np.concatenate([points, middles]), np.concatenate([labels, np.ones(len(middles), np.int64)]), box)
+        Prompts(np.concatenate([points, middles]), np.concatenate([labels, np.ones(len(middles), np.int64)]), box),
+        True,
     )
     if not found.feedback:
         return None

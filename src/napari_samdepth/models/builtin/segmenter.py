@@ -134,7 +134,7 @@ class BuiltinSegmenter(PromptedNetwork):
             self.prompt_kinds,
             embedding.image_shape,
             lambda region: self.mask_input(embedding, region),
-            lambda first: self.decode(embedding, first, True),
+            lambda first, several: self.decode(embedding, first, several),
         )
         several = prompts.ambiguous if multimask is None else multimask
         _check_window(prompts, embedding.image_shape)

@@ -127,7 +127,7 @@ class Sam2Segmenter(TorchModel):
             self.prompt_kinds,
             embedding.image_shape,
             lambda region: self.mask_input(embedding, region),
-            lambda first: self.decode(embedding, first, True),
+            lambda first, several: self.decode(embedding, first, several),
         )
         several = prompts.ambiguous if multimask is None else multimask
         check_mask(prompts, tuple(self._network.prompt_encoder.mask_input_size))
