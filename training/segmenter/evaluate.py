@@ -2,7 +2,8 @@
 
 ``python -m training.segmenter.evaluate nuclei --data ../shared/data/dsb2018`` and likewise ``baselines``, ``coins``,
 ``everything`` (whole-image masks), ``bfloat16`` (what it costs), ``scenes`` (``--scenes`` FOLDER of
-``training.segmenter.rendered``), ``motorcycle`` (writes a figure) and ``times``.
+``training.segmenter.rendered``), ``drawn`` (scribbles and a lasso, on nuclei and scenes), ``motorcycle`` (writes a
+figure) and ``times``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from napari_samdepth.core.prompts import Prompts
 from napari_samdepth.models.builtin.segmenter import WEIGHTS, BuiltinSegmenter, load_builtin
 from napari_samdepth.models.runtime.device import torch_module
 from training.segmenter import baselines, whole
+from training.segmenter.drawn import drawn
 from training.segmenter.judge import Verdict, centre, judge, overlap
 from training.segmenter.paint import Array
 
@@ -43,7 +45,7 @@ MOTORCYCLE = {
     "crate": [(182, 548), (182, 615), (215, 608), (250, 602), (250, 560), (235, 553)],
     "carton": [(185, 616), (185, 682), (275, 680), (275, 614)],
 }  # fmt: skip
-WHAT = ("nuclei", "baselines", "everything", "bfloat16", "coins", "scenes", "motorcycle", "times")
+WHAT = ("nuclei", "drawn", "baselines", "everything", "bfloat16", "coins", "scenes", "motorcycle", "times")
 BINS = ((0, 10), (10, 16), (16, 24), (24, 40), (40, 10**6))
 
 
@@ -243,6 +245,9 @@ def main(arguments: list[str] | None = None) -> None:
     torch_module().set_num_threads(options.threads)
     if options.what == "nuclei":
         print(table(measure(segmenter, nuclei(options.data, options.part, options.per_image)), sizes=True))
+    elif options.what == "drawn":
+        print(drawn(segmenter, nuclei(options.data, options.part, options.per_image)))
+        print("\n" + drawn(segmenter, scenes(options.scenes, 0, 1000)))
     elif options.what == "everything":
         print(whole.everything_table(segmenter, options.data, options.part, whole.Setting(), options.keep))
     elif options.what == "bfloat16":
