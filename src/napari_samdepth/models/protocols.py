@@ -36,6 +36,18 @@ class LoadedModel(Protocol):
 
 
 @runtime_checkable
+class Closable(Protocol):
+    """A model whose memory can be let go of; all of ours are, other packages' may be."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its weights in memory, 0 once it is closed."""
+
+    def close(self) -> None:
+        """Let go of its memory; whoever uses it afterwards gets a ModelError."""
+
+
+@runtime_checkable
 class Segmenter(LoadedModel, Protocol):
     """A promptable segmenter."""
 

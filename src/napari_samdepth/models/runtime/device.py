@@ -229,6 +229,15 @@ def _product_seconds(torch: Any, dtype: Any) -> float:
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
+def empty_cache(device: str) -> None:
+    """Give back to a GPU what torch keeps of its memory without using it."""
+    torch, kind = torch_module(), device.partition(":")[0]
+    if kind == "cuda":
+        torch.cuda.empty_cache()
+    elif kind == "mps" and torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error` says that memory ran out, a GPU's or the machine's: by torch's own class, or its text."""
     torch = sys.modules.get("torch")

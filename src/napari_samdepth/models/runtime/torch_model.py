@@ -14,6 +14,7 @@ from napari_samdepth.models.protocols import Report
 from napari_samdepth.models.runtime.device import (
     Device,
     cpu_after_out_of_memory,
+    empty_cache,
     first_line,
     is_out_of_memory,
 )
@@ -79,6 +80,21 @@ class TorchModel:
         """The network itself, for those who compare with other tools."""
         return self._network
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the network's weights in memory, 0 once it is closed."""
+        if isinstance(self._network, _Closed):
+            return 0
+        tensors = (*self._network.parameters(), *self._network.buffers())
+        return int(sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+
+    def close(self) -> None:
+        """Let go of the network's memory; whoever uses the model afterwards gets a ModelError. Twice is no harm."""
+        self._network = _Closed(self._name)
+        self._moved()
+        if self._device.is_gpu:
+            empty_cache(self._device.name)
+
     def move(self, device: Device) -> None:
         """Move the network to `device`; where a GPU's memory does not hold it, go on on the CPU and say so."""
         before, self._device = self._device, device
@@ -141,6 +157,19 @@ class TorchModel:
                 f"{self._name} cannot be used for {doing} ({first_line(error)}): its files do not go together; choose "
                 "another model."
             ) from error
+
+
+class _Closed:
+    """Stands where a network was that was let go."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        raise ModelError(f"{self._name} was closed; load it again.")
+
+    def __call__(self, *_arguments: Any, **_named: Any) -> Any:
+        raise ModelError(f"{self._name} was closed; load it again.")
 
 
 def ready(model: M, device: Device, tell: Report) -> M:
