@@ -91,7 +91,7 @@ def click() -> Case:
     from segment_anything import SamPredictor
 
     from napari_samdepth.session.geometry import Shown
-    from napari_samdepth.session.layers import PreviewWriter
+    from napari_samdepth.session.prompt_layers import PreviewWriter
 
     sam = planted(random_sam())
     features = torch.randn(1, 256, 64, 64, generator=torch.Generator().manual_seed(1))

@@ -83,13 +83,13 @@ def main() -> None:
     settle(lambda: session.state.phase == "ready")
     for (row_min, col_min, row_max, col_max), _name in PARTS:
         corners = np.array([[row_min, col_min], [row_min, col_max], [row_max, col_max], [row_max, col_min]])
-        viewer.layers["SAM boxes"].add_rectangles(corners)
+        viewer.layers["SAM shapes"].add_rectangles(corners)
         settle(lambda: bool(session.state.scores))
         session.accept()
         settle()
     depth.add()
     settle(lambda: bool(session.state.depth_layer))
-    viewer.layers["SAM masks"].opacity = 0.6
+    session.masks.layer.opacity = 0.6
     shoot(depth_dock, "depth")
     settle(lambda: len(inspect.model.table) == len(PARTS))
     viewer.layers[session.state.depth_layer].visible = False

@@ -8,9 +8,9 @@ import pytest
 from napari_samdepth.core.candidates import Patch
 from napari_samdepth.core.labelling import (
     as_numbers,
+    change_label,
     erase_label,
     next_label,
-    replace_label,
     widened,
     write_labels,
     write_mask,
@@ -57,9 +57,9 @@ def test_revert_is_exact_for_random_masks(preserve: bool) -> None:
     for _ in range(50):
         labels = rng.integers(0, 4, (17, 23)).astype(np.uint8)
         patch = Patch(rng.random((9, 11)) > 0.5, (int(rng.integers(-5, 15)), int(rng.integers(-5, 20))))
-        for make in (write_mask, replace_label):
+        other = Patch(~patch.mask, patch.origin)
+        for change in (write_mask(labels, patch, 2, preserve), change_label(labels, patch, other, 2)):
             before = labels.copy()
-            change = make(labels, patch, 2, preserve)
             if change is None:
                 continue
             change.apply(labels)
@@ -100,15 +100,20 @@ def test_masks_over_the_image_edge_are_clipped(labels: np.ndarray) -> None:
     assert change.box == (15, 25, 20, 30)
 
 
-def test_replace_moves_a_label_and_spares_the_others(labels: np.ndarray) -> None:
+def test_a_label_gains_and_loses_pixels_and_others_are_spared(labels: np.ndarray) -> None:
     before = labels.copy()
-    change = replace_label(labels, square(4, 6, 10), 3)
+    change = change_label(labels, square(4, 6, 10), square(0, 0, 4), 3)
     assert change is not None
     change.apply(labels)
     np.testing.assert_array_equal(labels == 7, before == 7)
-    expected = np.zeros(labels.shape, dtype=bool)
-    expected[4:14, 6:16] = True
-    np.testing.assert_array_equal(labels == 3, expected & (before != 7))
+    added, removed = np.zeros(labels.shape, dtype=bool), np.zeros(labels.shape, dtype=bool)
+    added[4:14, 6:16] = removed[:4, :4] = True
+    np.testing.assert_array_equal(labels == 3, ((before == 3) & ~removed) | (added & (before == 0)))
+    change.revert(labels)
+    np.testing.assert_array_equal(labels, before)
+    assert change_label(labels, square(-20, -20, 5), square(-9, -9, 3), 3) is None
+    with pytest.raises(ValueError, match="above 0"):
+        change_label(labels, square(4, 6, 10), square(0, 0, 4), 0)
 
 
 def test_many_labels_are_one_change(labels: np.ndarray) -> None:
@@ -189,7 +194,8 @@ def test_the_next_label_is_exact_at_the_edge_of_every_dtype(dtype: type, largest
     change.apply(wide)
     assert np.count_nonzero(wide == number) == 12
     assert int(wide[0, 0]) == largest
-    replaced = replace_label(wide, Patch(np.ones((1, 6), dtype=bool), (3, 0)), number)
+    moved, left = Patch(np.ones((1, 6), dtype=bool), (3, 0)), Patch(np.ones((2, 6), dtype=bool), (1, 0))
+    replaced = change_label(wide, moved, left, number)
     assert replaced is not None
     replaced.apply(wide)
     assert np.flatnonzero(wide == number).tolist() == list(range(18, 24))

@@ -233,7 +233,7 @@ def test_failed_and_cancelled_runs_are_not_kept(
     session.start(image)
     session.wait(WAIT)
     before = load_settings()
-    segmenter = session._annotator.encoding._segmenters["builtin"]
+    segmenter = session._annotator.planes._segmenters["builtin"]
 
     def fail(rgb: object, report: object = None) -> None:
         raise RuntimeError("out of memory")
@@ -260,7 +260,7 @@ def test_a_run_that_moved_to_another_device_is_not_kept(
     session.start(image)
     assert session.wait(WAIT)
     before = load_settings()
-    segmenter = session._annotator.encoding._segmenters["builtin"]
+    segmenter = session._annotator.planes._segmenters["builtin"]
     encode, devices = segmenter.encode, ["cuda"]
     monkeypatch.setattr(type(segmenter), "device", property(lambda _self: devices[-1]))
 

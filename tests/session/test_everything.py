@@ -83,7 +83,7 @@ def test_what_has_its_label_is_left_out_and_said(started: AnnotationSession, vie
     started.everything.search(6, 0)
     assert started.wait(WAIT)
     count = started.everything.accept()
-    labels = viewer_model.layers["SAM masks"]
+    labels = viewer_model.layers["coins masks"]
     assert count == labels.data.max() > 2
     assert started.state.message == f"{count} masks were added as labels."
     # two objects go, of the others a rim of one pixel is free: such rims are no objects
@@ -113,7 +113,7 @@ def test_what_has_its_label_is_left_out_and_said(started: AnnotationSession, vie
 def test_a_search_of_an_image_that_looks_different_has_it_encoded(
     started: AnnotationSession, viewer_model: ViewerModel
 ) -> None:
-    started._annotator.encoding.drop()  # as when another look, too slow to follow by itself, was chosen
+    started._annotator.drop_plane()  # as when another look, too slow to follow by itself, was chosen
     with pytest.raises(LayerError, match="try again when that is done"):
         started.everything.search(4, 0)
     assert started.wait(WAIT)
@@ -129,18 +129,18 @@ def test_undo_brings_back_what_was_added_or_discarded(started: AnnotationSession
     found, kept = started.state.found, started.state.kept
     shown = viewer_model.layers["SAM everything"].data.copy()
     assert started.everything.accept() == kept
-    features = viewer_model.layers["SAM masks"].features.copy()
+    features = viewer_model.layers["coins masks"].features.copy()
     started.undo()
     assert np.array_equal(viewer_model.layers["SAM everything"].data, shown)
     assert (started.state.found, started.state.kept) == (found, kept)
-    assert len(viewer_model.layers["SAM masks"].features) == 0
+    assert len(viewer_model.layers["coins masks"].features) == 0
     started.everything.filter(0.9, 0.9)
     assert started.state.kept < kept
     started.everything.filter(0.5, 0.3)
     started.redo()
     assert "SAM everything" not in viewer_model.layers
     assert started.state.found == 0
-    assert viewer_model.layers["SAM masks"].features.equals(features)
+    assert viewer_model.layers["coins masks"].features.equals(features)
     started.undo()
     started.everything.discard()
     assert "SAM everything" not in viewer_model.layers
@@ -185,7 +185,7 @@ def test_a_search_goes_on_in_its_slice_and_clicks_elsewhere_do_not_wait_for_it(
     viewer_model.dims.set_current_step(0, 0)
     assert session.wait(WAIT)
     assert session.everything.accept()
-    assert viewer_model.layers["SAM masks"].data[0].any()
+    assert viewer_model.layers["stack masks"].data[0].any()
 
 
 def test_other_data_and_a_new_start_end_a_search_and_say_so(

@@ -39,7 +39,9 @@ def seen() -> Seen:
 
 @pytest.fixture
 def lane(seen: Seen) -> Iterator[Lane]:
-    made = Lane(seen.progress.append, seen.on_idle)
+    made = Lane()
+    made.progressed.connect(seen.progress.append)
+    made.idle.connect(seen.on_idle)
     yield made
     made.close()
 
@@ -240,7 +242,7 @@ def test_a_process_that_ends_lets_a_step_under_way_end_first() -> None:
 import threading, time
 from napari_samdepth.session.jobs import Lane
 
-lane, begun = Lane(print, print), threading.Event()
+lane, begun = Lane(), threading.Event()
 
 def work(report):
     begun.set()

@@ -56,15 +56,15 @@ def test_a_number_given_anew_knows_nothing_of_the_label_that_had_it(
     started.everything.search(6, 0)
     assert started.wait(WAIT)
     assert started.everything.accept()
-    features = viewer_model.layers["SAM masks"].features
+    features = viewer_model.layers["coins masks"].features
     assert 1 in set(features["index"])
     started.undo()
     started.redo()
-    pd.testing.assert_frame_equal(viewer_model.layers["SAM masks"].features, features)
+    pd.testing.assert_frame_equal(viewer_model.layers["coins masks"].features, features)
     started.undo()
     click(started, viewer_model, *COIN)
     assert started.accept() == 1
-    assert 1 not in set(viewer_model.layers["SAM masks"].features["index"])
+    assert 1 not in set(viewer_model.layers["coins masks"].features["index"])
 
 
 @pytest.mark.parametrize("how", ["read-only", "locked"])
@@ -106,7 +106,7 @@ def test_labels_without_a_free_number_are_refused_in_one_sentence(
 def test_undo_leaves_labels_alone_that_were_locked_since(started: AnnotationSession, viewer_model: ViewerModel) -> None:
     click(started, viewer_model, *COIN)
     started.accept()
-    labels = viewer_model.layers["SAM masks"]
+    labels = viewer_model.layers["coins masks"]
     labels.editable = False
     started.undo()
     assert started.wait(WAIT)

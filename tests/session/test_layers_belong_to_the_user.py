@@ -42,7 +42,7 @@ def test_a_placed_image_gives_the_same_mask_in_the_same_place(
     assert session.wait(WAIT)
     assert np.array_equal(preview(viewer_model), plain)
     session.accept()
-    labels = viewer_model.layers["SAM masks"]
+    labels = viewer_model.layers["placed masks"]
     assert np.allclose(labels.data_to_world((3, 7)), image.data_to_world((3, 7)))
     assert labels.units == image.units
 
@@ -95,7 +95,7 @@ def test_a_stack_is_annotated_slice_by_slice(
     assert session.wait(WAIT)
     click(session, viewer_model, 2, COIN[0], 383 - COIN[1])
     session.accept()
-    labels = viewer_model.layers["SAM masks"].data
+    labels = viewer_model.layers["stack masks"].data
     assert np.array_equal(labels[0] == 1, plain)
     assert (labels[2] == 2).sum() > 500
     assert not labels[1].any()
@@ -110,7 +110,7 @@ def test_a_stack_is_annotated_slice_by_slice(
     assert session.wait(WAIT)
     table = session.readout()
     assert table["slice"].to_dict() == {1: 0, 2: 2}
-    session.show_label(viewer_model.layers["SAM masks"], 2, plane=2)
+    session.show_label(viewer_model.layers["stack masks"], 2, plane=2)
     assert viewer_model.dims.current_step[0] == 2
 
 
@@ -179,7 +179,7 @@ def test_multiscale_images_get_masks_at_full_resolution(
     assert mask.shape == large.shape
     assert mask[4 * 52, 4 * 49]
     session.accept()
-    assert np.array_equal(viewer_model.layers["SAM masks"].data == 1, mask)
+    assert np.array_equal(viewer_model.layers["pyramid masks"].data == 1, mask)
     session.add_depth()
     assert session.wait(WAIT)
     depth = viewer_model.layers["pyramid depth"]
@@ -199,10 +199,10 @@ def test_renamed_layers_are_still_ours(
     assert session.wait(WAIT)
     assert np.array_equal(viewer_model.layers["renamed SAM preview"].data == 1, plain)
     session.accept()
-    assert np.array_equal(viewer_model.layers["SAM masks"].data == 1, plain)
+    assert np.array_equal(viewer_model.layers["renamed coins masks"].data == 1, plain)
 
 
-@pytest.mark.parametrize("name", ["coins", "SAM prompts", "SAM boxes", "SAM preview", "SAM masks", "coins depth"])
+@pytest.mark.parametrize("name", ["coins", "SAM prompts", "SAM shapes", "SAM preview", "coins masks", "coins depth"])
 @pytest.mark.parametrize("busy", [False, True])
 def test_any_layer_may_go_at_any_time(
     started: AnnotationSession, viewer_model: ViewerModel, name: str, busy: bool

@@ -37,10 +37,10 @@ def test_escape_takes_back_an_early_accept(session: AnnotationSession, image: Im
     assert session.wait(WAIT)
     click(session, viewer_model, *COIN)
     assert session.state.scores, "the new mask waits to be accepted"
-    assert "SAM masks" not in viewer_model.layers
+    assert "coins masks" not in viewer_model.layers
 
 
-def test_an_early_accept_does_not_reach_another_slice(
+def test_an_early_accept_is_written_in_its_own_slice(
     session: AnnotationSession, viewer_model: ViewerModel, coins: NDArray[np.uint8]
 ) -> None:
     viewer_model.add_image(np.stack([coins, coins]), name="stack")
@@ -49,10 +49,14 @@ def test_an_early_accept_does_not_reach_another_slice(
     viewer_model.layers["SAM prompts"].add([0, *COIN])
     session.accept()
     viewer_model.dims.set_current_step(0, 1)
+    assert session.state.waiting == 1
     assert session.wait(WAIT)
-    click(session, viewer_model, 1, *COIN)
+    assert session.state.waiting == 0
+    click(session, viewer_model, 1, *OTHER)
     assert session.state.scores
-    assert "SAM masks" not in viewer_model.layers
+    labels = viewer_model.layers["stack masks"].data
+    assert labels[0][52, 49] == 1
+    assert not labels[1].any()
 
 
 def test_escape_while_a_label_is_fetched_ends_its_refining(
@@ -162,7 +166,7 @@ def test_another_model_starts_from_the_clicks_alone(
     click(started, viewer_model, *COIN)
     click(started, viewer_model, 60, 55)
     asked: list[object] = []
-    encoding = started._annotator.encoding
+    encoding = started._annotator.planes
     segmenter = encoding._segmenters["builtin"]
 
     def decode(embedding: Any, prompts: Any) -> object:
@@ -206,7 +210,7 @@ def test_data_of_another_size_end_the_annotation_with_a_word(
     click(started, viewer_model, COIN[0] + 300, COIN[1] + 200)
     assert preview(viewer_model)[352, 249]
     assert started.accept()
-    assert any(layer.data.shape == (603, 584) for layer in viewer_model.layers if layer.name.startswith("SAM masks"))
+    assert any(layer.data.shape == (603, 584) for layer in viewer_model.layers if layer.name.startswith("coins masks"))
     started.add_depth()
     assert started.wait(WAIT)
     assert not started.state.problem, started.state.message
@@ -278,7 +282,7 @@ def test_found_masks_stay_in_the_slice_that_was_searched(
         session.everything.accept()
     viewer_model.dims.set_current_step(0, 0)
     assert session.everything.accept()
-    assert not viewer_model.layers["SAM masks"].data[1].any()
+    assert not viewer_model.layers["stack masks"].data[1].any()
 
 
 def test_everything_in_the_next_image_gets_a_layer_of_its_own(
@@ -333,7 +337,7 @@ def test_a_word_about_another_look_goes_once_it_is_encoded(
 def test_a_mask_on_offer_is_made_anew_when_the_image_looks_different(
     started: AnnotationSession, viewer_model: ViewerModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, segmenter = started.image, started._annotator.encoding._segmenters["builtin"]
+    image, segmenter = started.image, started._annotator.planes._segmenters["builtin"]
     assert image is not None
     click(started, viewer_model, *COIN)
     encoded: list[NDArray[np.uint8]] = []
@@ -411,7 +415,7 @@ def test_a_click_on_a_tilted_stack_that_lands_in_another_slice_is_said(
     assert session.wait(WAIT)
     assert state.message == ""
     assert state.scores
-    boxes = viewer_model.layers["SAM boxes"]
+    boxes = viewer_model.layers["SAM shapes"]
     corners = [(4, 100, 40), (4, 100, 80), (4, 140, 80), (4, 140, 40)]
     boxes.add_rectangles(np.array([boxes.world_to_data(at) for at in corners]))
     assert session.wait(WAIT)

@@ -56,6 +56,11 @@ def test_an_own_sam_2_answers_clicks_in_this_session_and_the_next(
     later.start(viewer_model.add_image(np.asarray(image.data)), model=listed.name)
     assert later.wait(WAIT)
     assert later.state.phase == "ready", later.state.message
+    assert _measured("segment", name, later.state.device) == 1, "it is opened again without encoding"
+    assert image is not None
+    later.image.data = np.asarray(image.data)[::-1].copy()
+    later.start(later.image, model=listed.name)
+    assert later.wait(WAIT)
     assert _measured("segment", name, later.state.device) == 2
     later.close()
 

@@ -45,7 +45,7 @@ def test_accept_writes_the_mask_and_clears_the_prompts(started: AnnotationSessio
     click(started, viewer_model, *COIN)
     mask = preview(viewer_model)
     assert started.accept() == 1
-    labels = viewer_model.layers["SAM masks"]
+    labels = viewer_model.layers["coins masks"]
     assert np.array_equal(labels.data == 1, mask)
     assert len(viewer_model.layers["SAM prompts"].data) == 0
     assert not preview(viewer_model).any()
@@ -61,7 +61,7 @@ def test_undo_and_redo_walk_through_clicks_and_labels_alike(
     click(started, viewer_model, 60, 60)
     second = preview(viewer_model)
     started.accept()
-    labels = viewer_model.layers["SAM masks"]
+    labels = viewer_model.layers["coins masks"]
 
     started.undo()
     assert started.wait(WAIT)
@@ -108,12 +108,12 @@ def test_clicks_while_busy_are_kept_and_accepting_early_is_remembered(
     viewer_model.layers["SAM prompts"].add([60, 55])
     assert session.accept() is None
     assert session.wait(WAIT)
-    assert (viewer_model.layers["SAM masks"].data == 1).sum() > 500
+    assert (viewer_model.layers["coins masks"].data == 1).sum() > 500
     assert len(viewer_model.layers["SAM prompts"].data) == 0
 
 
 def test_background_points_and_boxes_reach_the_model(started: AnnotationSession, viewer_model: ViewerModel) -> None:
-    viewer_model.layers["SAM boxes"].add_rectangles([[25, 20], [80, 80]])
+    viewer_model.layers["SAM shapes"].add_rectangles([[25, 20], [80, 80]])
     assert started.wait(WAIT)
     boxed = preview(viewer_model)
     assert boxed[52, 49]
@@ -170,7 +170,7 @@ def test_depth_and_readout(started: AnnotationSession, viewer_model: ViewerModel
     assert depth.colorbar.visible
     assert depth.metadata["napari-samdepth"]["kind"] == "inverse"
     table = started.readout()
-    labels = viewer_model.layers["SAM masks"]
+    labels = viewer_model.layers["coins masks"]
     assert list(table.index) == [1]
     assert table.loc[1, "area"] == (labels.data == 1).sum()
     assert 0 <= table.loc[1, "nearness"] <= 1
@@ -195,7 +195,7 @@ def test_another_layer_can_serve_as_depth(started: AnnotationSession, viewer_mod
     sensor = viewer_model.add_image(ramp, name="sensor", scale=(2, 2))
     started.use_depth(sensor, "height", "nm")
     table = started.readout()
-    labels = viewer_model.layers["SAM masks"].data == 1
+    labels = viewer_model.layers["coins masks"].data == 1
     centre = np.nonzero(labels)[1].mean()
     assert table.loc[1, "median"] == pytest.approx(centre / 2, abs=2)
     assert "nm" in started.state.depth_text

@@ -35,7 +35,7 @@ def test_undo_and_redo_go_to_the_slice_of_the_click_and_of_the_label(
     viewer_model.dims.set_current_step(0, 2)
     assert session.wait(WAIT)
     click(session, viewer_model, 2, 120, 50)
-    points, labels = viewer_model.layers["SAM prompts"], viewer_model.layers["SAM masks"]
+    points, labels = viewer_model.layers["SAM prompts"], viewer_model.layers["stack masks"]
     viewer_model.dims.set_current_step(0, 1)
     assert session.wait(WAIT)
 
@@ -92,7 +92,7 @@ def test_labels_of_an_image_that_is_gone_are_taken_back_where_they_are(
     session.start(stack)
     click(session, viewer_model, 0, *COIN)
     session.accept()
-    labels = viewer_model.layers["SAM masks"]
+    labels = viewer_model.layers["stack masks"]
     viewer_model.layers.remove(stack)
     viewer_model.dims.set_current_step(0, 2)
     session.undo()

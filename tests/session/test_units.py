@@ -186,7 +186,7 @@ def test_clicks_stay_right_when_a_layer_of_a_smaller_unit_comes(
     image.translate = (7, 8)
     click_at(session, viewer_model, to_world(image, np.array([COIN]), viewer_model.dims)[0])
     assert np.array_equal(preview(viewer_model), plain)
-    boxes = viewer_model.layers["SAM boxes"]
+    boxes = viewer_model.layers["SAM shapes"]
     session.clear()
     corners = to_world(image, np.array([[30.0, 25], [30, 75], [80, 75], [80, 25]]), viewer_model.dims)
     boxes.add_rectangles(np.array([boxes.world_to_data(corner) for corner in corners]))
@@ -194,7 +194,7 @@ def test_clicks_stay_right_when_a_layer_of_a_smaller_unit_comes(
     boxed = preview(viewer_model)
     assert (boxed & plain).sum() > 0.8 * (boxed | plain).sum()
     session.accept()
-    assert viewer_model.layers["SAM masks"].units == image.units
+    assert session.masks.layer.units == image.units
 
 
 def test_picks_in_angstrom_are_clicks_on_a_stack_in_nm(session: AnnotationSession, viewer_model: ViewerModel) -> None:
@@ -209,7 +209,7 @@ def test_picks_in_angstrom_are_clicks_on_a_stack_in_nm(session: AnnotationSessio
     assert session.state.scores, "the pick lies in the slice shown"
     assert preview(viewer_model)[4].any()
     session.accept()
-    assert viewer_model.layers["SAM masks"].data.any(axis=(1, 2)).tolist() == [False] * 4 + [True, False]
+    assert session.masks.layer.data.any(axis=(1, 2)).tolist() == [False] * 4 + [True, False]
 
 
 def test_clicks_in_a_layer_that_napari_misplaces_are_explained(

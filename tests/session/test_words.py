@@ -32,7 +32,7 @@ def sam3(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def _boxes(viewer: ViewerModel) -> Shapes:
-    layer = viewer.layers["SAM boxes"]
+    layer = viewer.layers["SAM shapes"]
     assert isinstance(layer, Shapes)
     return layer
 
@@ -101,7 +101,7 @@ def test_boxes_can_be_moved_deleted_and_drawn_before_masks_are_made(
     assert -1 not in layer.features["number"].tolist()
     assert gone not in layer.features["number"].tolist()
     started.undo()
-    assert all(started._annotator.proposals.sought.unmoved(box) for box in started._annotator.proposals.here)
+    assert all(started.words.search.unmoved(box) for box in started.words.boxes)
     started.undo()
     assert gone in layer.features["number"].tolist(), "it was deleted before, and that is taken back"
 
@@ -142,7 +142,7 @@ def test_sam3_brings_masks_of_its_own_and_edited_boxes_are_segmented(
 ) -> None:
     layer = _found(started, viewer_model, sam3, 0.36)
     number = int(layer.features["number"].iloc[0])
-    sought = started._annotator.proposals.sought
+    sought = started.words.search
     assert sought is not None
     assert sought.detections.patches is not None
     own = sought.detections.patches[number - sought.first].full((303, 384))
@@ -151,7 +151,7 @@ def test_sam3_brings_masks_of_its_own_and_edited_boxes_are_segmented(
         layer.remove_selected()
     started.words.accept()
     assert started.wait(WAIT)
-    masks = viewer_model.layers["SAM masks"]
+    masks = viewer_model.layers["coins masks"]
     assert np.array_equal(masks.data > 0, own)
     started.undo()
     layer.data = [np.array([[30, 30], [30, 70], [75, 70], [75, 30]], dtype=float)]
@@ -168,7 +168,7 @@ def test_names_stand_in_the_readout_and_stay_in_the_features(
     _found(started, viewer_model, dino, 0.97)
     started.words.accept()
     assert started.wait(WAIT)
-    masks = viewer_model.layers["SAM masks"]
+    masks = viewer_model.layers["coins masks"]
     names = masks.features.set_index("index")["name"]
     table = started.readout()
     assert len(table) > 0
@@ -195,7 +195,7 @@ def test_boxes_belong_to_their_slice(session: AnnotationSession, viewer_model: V
     assert session.wait(WAIT)
     session.words.accept()
     assert session.wait(WAIT)
-    masks = viewer_model.layers["SAM masks"].data
+    masks = viewer_model.layers["stack masks"].data
     assert masks[1].any()
     assert not masks[0].any()
 
@@ -249,8 +249,8 @@ def test_a_search_goes_on_where_it_was_begun_while_other_slices_are_looked_at(
     assert session.wait(WAIT)
     session.words.accept()
     assert session.wait(WAIT)
-    assert viewer_model.layers["SAM masks"].data[0].any()
-    assert not viewer_model.layers["SAM masks"].data[1].any()
+    assert viewer_model.layers["stack masks"].data[0].any()
+    assert not viewer_model.layers["stack masks"].data[1].any()
 
 
 def test_the_slider_goes_on_after_undo(started: AnnotationSession, viewer_model: ViewerModel, dino: str) -> None:
@@ -287,7 +287,7 @@ def test_names_go_with_the_labels_that_are_taken_back(
     _found(started, viewer_model, dino, 0.97)
     started.words.accept()
     assert started.wait(WAIT)
-    masks = viewer_model.layers["SAM masks"]
+    masks = viewer_model.layers["coins masks"]
     table = masks.features.copy()
     assert len(table) > 0
     masks.features = table.assign(mine=np.arange(len(table)))
@@ -340,4 +340,4 @@ def test_a_text_without_words_and_a_lost_image(
     viewer_model.layers.remove(image)
     assert started.wait(WAIT)
     assert started.state.boxes == 0
-    assert "SAM boxes" not in viewer_model.layers
+    assert "SAM shapes" not in viewer_model.layers

@@ -46,7 +46,7 @@ def test_the_main_job_as_a_user_does_it(bench: Bench) -> None:
 
     bench.key("Return")
     bench.settle()
-    labels = viewer.layers["SAM masks"]
+    labels = viewer.layers["coins masks"]
     assert np.array_equal(labels.data == 1, preview)
     bench.key("Ctrl+Z")
     bench.settle()

@@ -50,7 +50,7 @@ def test_labels_made_for_one_image_do_not_serve_the_next(segment: SegmentWidget,
     session, picture = segment.session, np.zeros((40, 50), dtype=np.uint8)
     picture[10:25, 10:30] = 200
     segment.image.choose(viewer_model.add_image(picture, name="first"))
-    for expected in ("SAM masks", "SAM masks [1]"):
+    for expected in ("first masks", "second masks"):
         segment.start()
         viewer_model.layers["SAM prompts"].add([17, 20])
         assert session.accept() is None
@@ -182,7 +182,7 @@ def test_labels_that_come_along_are_not_shown_as_what_masks_go_to(
     assert segment.session.wait(60)
     assert segment.session.accept() == 1
     assert not others.data.any()
-    assert segment.target.layer is viewer_model.layers["SAM masks"]
+    assert segment.target.layer is viewer_model.layers["picture masks"]
 
 
 def test_scores_are_shown_as_shares(segment: SegmentWidget) -> None:

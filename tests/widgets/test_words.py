@@ -40,7 +40,7 @@ def test_words_become_labels_with_names(bench: Bench) -> None:
     QTest.keyClick(words.wanted, Qt.Key.Key_Return)
     bench.until(lambda: state.boxes > 0)
     bench.settle()
-    boxes = viewer.layers["SAM boxes"]
+    boxes = viewer.layers["SAM shapes"]
     many = boxes.nshapes
     assert boxes.mode == "select"
     assert words.choice.isVisible()
@@ -57,9 +57,9 @@ def test_words_become_labels_with_names(bench: Bench) -> None:
     bench.settle()
     assert words.count.text().startswith(f"{few - 1} box")
     words.make_button.click()
-    bench.until(lambda: "SAM masks" in viewer.layers)
+    bench.until(lambda: "coins masks" in viewer.layers)
     bench.settle()
-    masks = viewer.layers["SAM masks"]
+    masks = viewer.layers["coins masks"]
     assert set(masks.features["name"]) <= {"round coin", "nucleus"}
     assert masks.data.any()
     assert not words.choice.isVisible()

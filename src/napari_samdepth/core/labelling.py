@@ -94,28 +94,52 @@ def write_mask(labels: IntArray, patch: Patch, label: int, preserve: bool = True
     return _change(there, mask & allowed & (there != label), label, box)
 
 
-def replace_label(labels: IntArray, patch: Patch, label: int, preserve: bool = True) -> LabelPatch | None:
-    """Return the change after which `label` is exactly the mask, as far as other labels leave room.
+def change_label(labels: IntArray, added: Patch, removed: Patch, label: int) -> LabelPatch | None:
+    """Return the change that adds pixels to a label, where nothing is labelled yet, and takes others out of it.
 
-    Like `write_mask`, and pixels that hold `label` outside of the mask become background; parameters, result and
-    errors are the same. It looks at the whole image once.
+    Parameters
+    ----------
+    labels
+        (H, W) integers, 0 for background.
+    added, removed
+        Masks; what lies outside the image is left out, and other labels stay as they are.
+    label
+        The number, above 0.
+
+    Returns
+    -------
+    The change, or None where nothing changes.
+
+    Raises
+    ------
+    ValueError
+        If `labels` are not (H, W) integers, their dtype cannot hold `label`, or it is not above 0.
     """
     _check(labels, label)
     if label == 0:
-        raise ValueError("replace_label needs a label above 0, got 0; use write_mask to erase.")
-    held = erase_label(labels, label)
-    if held is None:
-        return write_mask(labels, patch, label, preserve)
-    new = _clipped(patch.box, labels.shape) or held.box
-    box = (*np.minimum(held.box[:2], new[:2]).tolist(), *np.maximum(held.box[2:], new[2:]).tolist())
+        raise ValueError("change_label needs a label above 0, got 0; use write_mask to erase.")
+    boxes = [box for patch in (added, removed) if (box := _clipped(patch.box, labels.shape)) is not None]
+    if not boxes:
+        return None
+    low, high = np.min([box[:2] for box in boxes], axis=0), np.max([box[2:] for box in boxes], axis=0)
+    box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
     there = labels[box[0] : box[2], box[1] : box[3]]
-    target = np.where(there == label, 0, there).astype(there.dtype)
-    painted = write_mask(
-        target, Patch(patch.mask, (patch.origin[0] - box[0], patch.origin[1] - box[1])), label, preserve
-    )
-    if painted is not None:
-        painted.apply(target)
+    target = there.copy()
+    target[_within(removed, box) & (there == label)] = 0
+    target[_within(added, box) & (there == 0)] = label
     return _change(there, there != target, target, box)
+
+
+def _within(patch: Patch, box: Box) -> NDArray[np.bool_]:
+    """Return a mask inside a box (h, w) bool."""
+    out = np.zeros((box[2] - box[0], box[3] - box[1]), dtype=bool)
+    row_min, col_min, row_max, col_max = patch.box
+    low = max(row_min, box[0]), max(col_min, box[1])
+    high = min(row_max, box[2]), min(col_max, box[3])
+    if low[0] < high[0] and low[1] < high[1]:
+        part = patch.mask[low[0] - row_min : high[0] - row_min, low[1] - col_min : high[1] - col_min]
+        out[low[0] - box[0] : high[0] - box[0], low[1] - box[1] : high[1] - box[1]] = part
+    return out
 
 
 def write_labels(

@@ -91,6 +91,11 @@ class MaskSet:
         """Return the number of masks."""
         return len(self.masks)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the masks' pixels take."""
+        return sum(int(mask.bits.nbytes) for mask in self.masks)
+
     @cached_property
     def boxes(self) -> NDArray[np.float64]:
         """(n, 4) (row_min, col_min, row_max, col_max), of the first and the last pixel."""

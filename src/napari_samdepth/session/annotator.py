@@ -1,282 +1,682 @@
-"""From prompts to masks to labels: what the user does to the object being made, step by step."""
+"""The annotation in a viewer: what happens there becomes actions, and the document becomes layers and work.
+
+The document is the only state of an annotation. Every change of it goes through `dispatch`: labels are written first,
+which may be refused; then the document, its history, the layers and what is asked of the model follow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import time
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Layer, Points
+from napari.layers import Image, Labels, Layer, Points
+from napari.utils.notifications import ErrorNotification, notification_manager
 from numpy.typing import NDArray
 
-from napari_samdepth.core.errors import LayerError
+from napari_samdepth.annotation.document import DecodeRequest, Document
+from napari_samdepth.annotation.history import History, LabelEdit, Step
+from napari_samdepth.annotation.transitions import (
+    AcceptObject,
+    Action,
+    Answer,
+    Change,
+    ChooseCandidate,
+    ClearObject,
+    DrawPrompts,
+    ForgetMasks,
+    GiveUp,
+    LeaveImage,
+    MaskWrite,
+    RefineLabel,
+    SetForeground,
+    ShowPlane,
+    StartImage,
+    UseLabels,
+    detections_in,
+    transition,
+)
+from napari_samdepth.core.candidates import Candidates
+from napari_samdepth.core.errors import LayerError, UserError
+from napari_samdepth.measure.readout import mask_readout
 from napari_samdepth.session.blending import BlendWatcher, read_blended
-from napari_samdepth.session.choices import Variant
+from napari_samdepth.session.choices import Variant, short_name
+from napari_samdepth.session.decode import decode
 from napari_samdepth.session.depths import Depths
-from napari_samdepth.session.encoding import Encoded, Encoding
-from napari_samdepth.session.geometry import serves, shown_plane, view_corners
+from napari_samdepth.session.encoding import Encoded, EncodedPlanes
+from napari_samdepth.session.geometry import serves, show_plane, shown_plane, tilted, view_corners
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import PlaneSource, read_view
-from napari_samdepth.session.masks import MaskLayer
-from napari_samdepth.session.offer import Offer
+from napari_samdepth.session.labels import (
+    AlreadyLabelled,
+    LabelsLayers,
+    as_shown,
+    check_writable,
+    find_layer,
+    layer_id,
+)
+from napari_samdepth.session.layers import PlaneSource, read_plane, read_view, spatial_shape
 from napari_samdepth.session.prompt_layers import PromptLayers
-from napari_samdepth.session.proposals import Proposals
 from napari_samdepth.session.state import SessionState
-from napari_samdepth.session.travel import Travel
-from napari_samdepth.session.watcher import Watcher
+
+if TYPE_CHECKING:
+    from napari_samdepth.models.protocols import Report
+
+LOG = logging.getLogger(__name__)
+
+DIMS = ("current_step", "order", "ndisplay")
+LOOK = ("data", "contrast_limits", "gamma", "projection_mode")
+THICKNESS = ("margin_left", "margin_right")
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
+PATIENCE = 0.3
+"""Seconds without a change after which a look counts as chosen: sliders give many on their way."""
+SEARCHES = ("everything", "words")
+"""Kinds of work that go on in the plane they were begun in, whatever is shown."""
 
 
 class Annotator:
-    """Follows the prompt layers, has masks offered for them, and writes accepted ones into labels."""
+    """Holds the document of a viewer's annotation and its history.
+
+    Attributes
+    ----------
+    document
+        The annotation as it is.
+    history
+        What can be undone and redone.
+    image
+        The image being annotated, None for none.
+    prompts
+        Its prompt layers, None for none.
+    labels
+        Writes into Labels layers.
+    variant
+        The model asked for last, and its precision.
+    each_click
+        Whether every click makes an object of its own.
+    as_shown
+        Whether the model sees all visible images as the canvas blends them, not the annotated one alone.
+    """
 
     def __init__(self, viewer: ViewerModel, lane: Lane, state: SessionState, depths: Depths) -> None:
         """The session's parts; `state` is where everything visible goes."""
         self._viewer = viewer
         self._lane = lane
         self._state = state
-        self.encoding = Encoding(lane, state, self.fail)
-        self.masks = MaskLayer(viewer, state)
-        self.offer = Offer(viewer, lane, state, depths, self.masks, self.encoding)
-        self.proposals = Proposals(viewer, state, self.offer)
-        self._watcher = Watcher(
-            viewer, state, self.encoding, self.offer, self._encode, self.proposals.show, self.finish
-        )
-        self.travel = Travel(viewer, lane, state, self.offer, self.masks, self.proposals, self._decode)
-        self._blend = BlendWatcher(viewer, self._watcher.on_blend_changed)
+        self._depths = depths
+        self.planes = EncodedPlanes()
+        self.labels = LabelsLayers(viewer)
+        self.document = Document()
+        self.history = History()
         self.image: Image | None = None
+        self.prompts: PromptLayers | None = None
+        self.variant = Variant()
+        self.each_click = False
         self.as_shown = False
+        self._blend = BlendWatcher(viewer)
+        self._blend.changed.connect(self._on_blend_changed)
+        self.encoded: Encoded | None = None
+        self._wanted: PlaneSource | None = None
+        self._given_up = False
+        self._worked: Variant | None = None
+        self._recheck = False
+        self._asked: dict[int, str] = {}
+        self._refused: dict[int, Candidates] = {}
         self._missed = ""
+        self._followed: Image | None = None
+        for name in DIMS:
+            getattr(viewer.dims.events, name).connect(self._on_view_changed)
+        for name in THICKNESS:
+            getattr(viewer.dims.events, name).connect(self._on_thickness_changed)
+        viewer.dims.events.units.connect(self._on_place_changed)
 
-    def begin(self, image: Image, source: PlaneSource, variant: Variant, points: Points | None = None) -> None:
+    # what the user does
+
+    def begin(
+        self, image: Image, source: PlaneSource, variant: Variant, points: Points | None, labels: Labels | None
+    ) -> None:
         """Open the prompt layers on `image` (or go on with them) and encode its shown plane.
 
-        Raises LayerError if `points`, a layer of the user's to click in, has other dimensions than the image.
+        Raises LayerError if `points`, a layer of the user's to click in, has other dimensions than the image, or
+        `labels` cannot be written.
         """
         if points is not None and points.ndim != image.ndim:
             raise LayerError(
                 f"“{points.name}” has {points.ndim} dimensions and “{image.name}” {image.ndim}; "
                 "use a Points layer with as many as the image."
             )
-        prompts, offer = self.offer.prompts, self.offer
-        own = prompts is not None and (points is None or points is prompts.points)
-        ended = self.encoding.end_searches()
+        if labels is not None:
+            check_writable(labels)
+        ended = self.end_searches()
+        own = self.prompts is not None and (points is None or points is self.prompts.points)
         if image is not self.image or not own:
-            self._open(image, points)
-        if variant.model != self.encoding.variant.model:
-            offer.history.forget_masks()
-        if offer.moment.candidates is not None or offer.moment.feed is not None:
-            # another model takes no logits of the one before, and its masks are not the ones on offer
-            offer.show(offer.amend(replace(offer.moment, candidates=None, feed=None)))
+            self._open(image, source, points)
+        self._choose_target(image, labels)
+        self._given_up = False
+        if variant != self.variant:
+            self.history = self.history.without_masks()
+        self.variant = variant
+        self._blend.follow(image if self.as_shown else None)
+        self._encode(source)
+        self.dispatch(ForgetMasks())
         self._state.image, self._state.model = image.name, variant.model
         self._state.say(ended)
-        if offer.prompts is not None:
-            offer.prompts.focus()
-        self._blend.follow(image if self.as_shown else None)
-        self.encoding.request(image, source, variant, self._decode)
+        if self.prompts is not None:
+            self.prompts.focus()
 
     def accept(self) -> int | None:
         """Make the mask on offer a label; return its number, None where there is no mask (yet).
 
-        While the mask is still being decoded the wish is kept and carried out when it is there.
+        While the mask is still being decoded the object waits for it, and the next click begins the next object.
+
+        Raises LayerError if the Labels layer cannot be written.
         """
-        moment, prompts = self.offer.moment, self.offer.prompts
-        if moment.candidates is None:
-            wanted = bool(moment.editing) or not moment.prompts.empty
-            self.offer.accept_when_decoded = wanted and self._lane.busy("embed", "decode")
+        self._retry()
+        editing = self.document.current_here.editing
+        try:
+            change, edits = self.dispatch(AcceptObject())
+        except AlreadyLabelled as error:
+            self._state.occupied = error.label
+            self._state.say(str(error), problem=True)
             return None
-        encoded = self.encoding.current
-        if prompts is None or encoded is None:
+        if not change.step or (self.document.waiting and not change.writes):
             return None
-        self.offer.accept_when_decoded = False
-        label = moment.editing or None
-        commit = self.masks.write(moment.candidates.patch(moment.chosen), encoded.image, encoded.shown, label)
-        if commit is None and label is None:
-            self._state.say("This mask adds nothing: its pixels belong to other labels already.", problem=True)
+        if editing:
+            self._state.say("" if edits else f"Label {editing} stays as it was.")
+            return editing
+        if not edits:
             return None
-        after = moment.turned(prompts.cleared(encoded.shown), encoded.shown.slice_key)
-        self.offer.push(after, commit)
-        self._state.say("" if commit is not None else f"Label {label} stays as it was.")
-        self.travel.show(after)
-        return label or (int(commit.change.after.max()) if commit is not None else None)
+        self._state.say("")
+        return edits[0].created[0]
 
     def clear(self) -> None:
         """Drop the mask on offer and its prompts; undo brings them back."""
-        moment, prompts = self.offer.moment, self.offer.prompts
-        self.offer.accept_when_decoded = False
-        if prompts is None or (moment.prompts.empty and moment.candidates is None and not moment.editing):
-            return
-        self._lane.cancel("decode")
-        shown = self.encoding.current.shown if self.encoding.current else None
-        bare = replace(prompts.nothing, found=moment.prompts.found)
-        after = moment.turned(prompts.cleared(shown) if shown else bare, self.offer.slice_key)
-        self.offer.push(after)
-        self.travel.show(after)
+        self.dispatch(ClearObject())
 
     def choose(self, index: int) -> None:
         """Show mask `index` of those on offer."""
-        moment = self.offer.moment
-        if moment.candidates is None or not 0 <= index < len(moment.candidates) or index == moment.chosen:
-            return
-        after = replace(moment, chosen=index)
-        self.offer.push(after)
-        self.offer.show(after)
+        self.dispatch(ChooseCandidate(index))
 
     def next_candidate(self) -> None:
         """Show the next of the masks on offer."""
-        moment = self.offer.moment
-        if moment.candidates is not None:
-            self.choose((moment.chosen + 1) % len(moment.candidates))
+        candidates = self.document.current.candidates
+        if candidates is not None:
+            self.choose((self.document.current.chosen + 1) % len(candidates))
 
     def edit(self, label: int) -> None:
-        """Refine an existing label of the shown plane: its mask is on offer again and clicks change it.
+        """Refine an existing label of the shown plane: it is on offer as it is, and clicks change it near to them.
 
-        Raises
-        ------
-        LayerError
-            If nothing is started, or the shown plane has no such label.
+        Raises LayerError if nothing is started, or the shown plane has no such label.
         """
-        encoded, layers = self.encoding.current, self.offer.prompts
-        if encoded is None or layers is None:
+        if self.image is None or self.encoded is None or self.prompts is None:
             raise LayerError("Press Start first: a label is refined on an encoded image.")
-        self.masks.mask_of(label, encoded.image, shown_plane(encoded.image, self._viewer.dims))
-        self.offer.accept_when_decoded = False
-        after = self.offer.moment.turned(layers.cleared(encoded.shown), encoded.shown.slice_key, editing=label)
-        self.offer.push(after)
+        full = shown_plane(self.image, self._viewer.dims)
+        whole = self.labels.mask_of(label, self.layer, self.image, full)
+        corners = np.array([whole.box[:2], np.array(whole.box[2:]) - 1], dtype=np.float64)
         self._state.say("")
-        self.travel.show(after)
+        if self._serves(self.encoded, full.to_data(corners)):
+            base = self.labels.mask_of(label, self.layer, self.image, self.encoded.shown)
+            self.dispatch(RefineLabel(label, base, self.encoded.shown.shape))
+        else:
+            # it lies outside of the part that is encoded: that comes anew, around the label
+            self.encoded = None
+            self.dispatch(ShowPlane(full))
+            self.dispatch(RefineLabel(label, whole, full.shape))
+            self._encode()
+        self.prompts.focus()
 
     def toggle_foreground(self, foreground: bool | None = None) -> None:
-        """Say what a plain click means (Alt-click means the other); None flips it."""
-        self._state.foreground = (not self._state.foreground) if foreground is None else foreground
-        if self.offer.prompts is not None:
-            self.offer.prompts.set_background(not self._state.foreground)
+        """Say what a plain click means (Alt-, Shift- or right-click means the other); None flips it."""
+        self.dispatch(SetForeground(not self.document.foreground if foreground is None else foreground))
+
+    def undo(self) -> None:
+        """Take back the last click, choice, clear, accepted label, or change of what searches found."""
+        step, self.history = self.history.undo()
+        self._go(step, backwards=True)
+
+    def redo(self) -> None:
+        """Do again what was undone last."""
+        step, self.history = self.history.redo()
+        self._go(step, backwards=False)
+
+    # the labels that masks go to
 
     @property
-    def actions(self) -> dict[str, Callable[[], Any]]:
-        """Keys of the prompt layers and what they do."""
-        return {
-            "Enter": lambda: self._attempt(self.accept),
-            "Escape": self.clear,
-            "Control-Z": self.travel.undo,
-            "Control-Shift-Z": self.travel.redo,
-            "N": self.next_candidate,
-            "B": self.toggle_foreground,
-        }
+    def layer(self) -> Labels | None:
+        """The Labels layer that accepted masks go to, None where one is to be made."""
+        targets, image = self.document.targets, self.image
+        if image is None:
+            return find_layer(self._viewer, targets.get("", "")) if "" in targets else None
+        return self.labels.of(image, targets.get(layer_id(image), ""))
+
+    def target_layer(self, image: Image) -> Labels:
+        """Return the Labels layer that the masks of `image` go to, made where there is none."""
+        layer = self.layer
+        if layer is None:
+            layer = self.labels.make(image)
+            # known as the image's before it is there: docks must not take it for one of the user's
+            self.document = transition(self.document, UseLabels(layer_id(image), layer_id(layer))).document
+            self.labels.add(layer, image)
+        return layer
+
+    def use(self, layer: Labels | None) -> None:
+        """Let accepted masks go to `layer` from now on, None for a new one. Raises LayerError if it is not writable."""
+        if layer is not None:
+            check_writable(layer)
+        identity = "" if layer is None else layer_id(layer)
+        if self.image is not None:
+            self.dispatch(UseLabels(layer_id(self.image), identity))
+        # what was chosen stays chosen for the images that have no layer of their own
+        self.dispatch(UseLabels("", identity if layer is None or not self.labels.made(layer) else ""))
+        self._retry()
+
+    # what others do
+
+    def dispatch(self, action: Action, edits: tuple[LabelEdit, ...] = ()) -> tuple[Change, tuple[LabelEdit, ...]]:
+        """Carry out an action; `edits` were made already and belong to it. Returns the change and all its edits.
+
+        Raises LayerError where labels cannot be written: then nothing has changed.
+        """
+        before = self.document
+        change = transition(before, action)
+        edits = (*edits, *(edit for write in change.writes if (edit := self._write(write)) is not None))
+        after = change.document
+        # writing the first label makes its layer, which becomes the image's
+        after = replace(after, targets=self.document.targets) if change.writes else after
+        if change.step:
+            self.history = self.history.pushed(Step(before, after, edits, *self._place(edits)))
+        if change.settles is not None:
+            self.history = self.history.written(change.settles, edits)
+        match action:
+            case Answer(key=key, candidates=candidates):
+                self.history = self.history.amended(lambda document: document.answered(key, candidates))
+            case GiveUp(key=key):
+                self.history = self.history.amended(lambda document: document.settled(key))
+            case ForgetMasks():
+                self.history = self.history.without_masks()
+            case StartImage() | LeaveImage():
+                self.history = self.history.label_edits(after)
+            case _:
+                pass
+        self.document = after
+        self._draw(before)
+        if change.say:
+            self._state.say(change.say, problem=True)
+        return change, edits
+
+    def need_encoded(self, what: str) -> Encoded:
+        """Return the encoded plane that `what` is done in.
+
+        Raises LayerError if there is none (yet); where an image was started on, it is then being encoded.
+        """
+        if self.encoded is not None and self._serves(self.encoded, view_corners(self.encoded.image, self._viewer)):
+            return self.encoded
+        if self.encoded is not None:
+            self._encode()
+        if self.image is None:
+            raise LayerError(f"Press Start first: {what} in an encoded image.")
+        if not self.encoding:
+            self._encode()
+        if not self.encoding:
+            raise LayerError(self._state.message)
+        raise LayerError("The image is being encoded as it looks now; try again when that is done.")
+
+    def read(self, image: Image, anchors: NDArray[np.float64] | None = None) -> PlaneSource:
+        """Return what of an image is looked at, by itself or blended with the others; see `read_view`."""
+        return (read_blended if self.as_shown else read_view)(image, self._viewer, anchors)
+
+    @property
+    def encoding(self) -> bool:
+        """Whether a plane is being encoded."""
+        return self._lane.busy("embed")
+
+    def give_up(self) -> None:
+        """What was under way was cancelled: a model that is not there is not loaded before the user asks for it."""
+        self._given_up = not self.planes.loaded(self.variant)
+        self._asked.clear()
+        for request in self.document.waiting:
+            self.dispatch(GiveUp(request.key))
+
+    def drop_plane(self) -> None:
+        """Forget the current plane and any request for one; searches go on in theirs."""
+        self._lane.cancel("embed")
+        self.encoded = self._wanted = None
+
+    def end_searches(self) -> str:
+        """Cancel the searches under way; return a sentence on it, "" if there was none."""
+        if not self._lane.busy(*SEARCHES):
+            return ""
+        self._lane.cancel(*SEARCHES)
+        return "The search under way was ended; start it anew when the image is encoded."
 
     def read_live(self) -> None:
         """Other depth is in use: read the mask on offer against it."""
-        self.offer.read_live()
+        self._show_live()
 
     def is_helper(self, layer: object) -> bool:
         """Whether `layer` is one of the prompt layers or the preview."""
-        prompts = self.offer.prompts
-        return prompts is not None and any(layer is own for own in prompts.layers)
+        return self.prompts is not None and any(layer is own for own in self.prompts.layers)
 
     def forget(self, layer: Layer) -> None:
         """A layer was removed from the viewer."""
-        self.masks.forget(layer)
+        self.labels.forget(layer)
         if self.image is not None and layer is self.image:
             self.finish()
             self._state.say(f"“{layer.name}” was removed; choose another image and press Start.")
         elif self.is_helper(layer):
             self.finish()
             self._state.say(f"“{layer.name}” was removed; press Start to click on.")
+        else:
+            self._publish()
 
     def finish(self) -> None:
         """End the annotation: the prompt layers and their keys go away; labels and depth stay."""
-        self.encoding.end_searches()
-        self.encoding.drop()
-        self._watcher.follow(None)
+        self.end_searches()
+        self.drop_plane()
+        self._follow(None)
         self._blend.follow(None)
-        self.image = None
-        prompts = self.offer.close()
-        self.travel.show_searches()
+        prompts, self.prompts, self.image = self.prompts, None, None
+        lost = len(self.document.waiting)
+        self.dispatch(LeaveImage())
+        self._refused.clear()
         if prompts is not None:
+            prompts.changed.disconnect(self._on_prompts)
             prompts.close()
         self._state.phase = "idle"
+        if lost:
+            self._state.say(f"{lost} accepted without a mask yet, and given up with the image.", problem=True)
 
     def close(self) -> None:
-        """Stop for good: let go of the viewer."""
+        """Stop for good: let go of the viewer and of all models."""
         self.finish()
-        self._watcher.close()
+        self.planes.clear()
+        for name in DIMS:
+            getattr(self._viewer.dims.events, name).disconnect(self._on_view_changed)
+        for name in THICKNESS:
+            getattr(self._viewer.dims.events, name).disconnect(self._on_thickness_changed)
+        self._viewer.dims.events.units.disconnect(self._on_place_changed)
 
     def fail(self, error: Exception) -> None:
-        """Show what went wrong as one sentence."""
-        self.offer.accept_when_decoded = False
-        if self.encoding.current is None:
-            self.encoding.give_up()
-            self._state.phase = "idle"
+        """Show what went wrong: a sentence for the user as it is, anything else as a fault of the plugin."""
         self._state.task = ""
-        self._state.say(str(error) or type(error).__name__, problem=True)
+        if self.encoded is None and not self.encoding:
+            self._given_up = not self.planes.loaded(self.variant)
+            self._state.phase = "idle"
+        if isinstance(error, UserError):
+            self._state.say(str(error), problem=True)
+            return
+        LOG.error("A fault of the plugin", exc_info=error)
+        self._state.say(f"A fault of the plugin ({type(error).__name__}: {error}); please report it.", problem=True)
+        notification_manager.dispatch(ErrorNotification(error))
 
-    def _open(self, image: Image, points: Points | None) -> None:
-        prompts = PromptLayers(self._viewer, image, self._on_prompts, self.actions, points)
+    # from the viewer
+
+    def _open(self, image: Image, source: PlaneSource, points: Points | None) -> None:
+        prompts = PromptLayers(self._viewer, image, points)
         self.finish()
-        self.image = image
-        prompts.show()
-        prompts.set_background(not self._state.foreground)
-        self.offer.open(prompts)
-        self.masks.turn_to(image)
-        self._watcher.follow(image)
+        self.image, self.prompts = image, prompts
+        prompts.show(self._keys)
+        prompts.set_background(not self.document.foreground)
+        used = np.zeros((0, image.ndim)) if prompts.points_are_users else None
+        self.dispatch(StartImage(layer_id(image), source.shown, prompts.read(used), used))
+        prompts.changed.connect(self._on_prompts)
+        self._follow(image)
+
+    @property
+    def _keys(self) -> dict[str, Any]:
+        return {
+            "Enter": lambda: self._attempt(self.accept),
+            "Escape": self.clear,
+            "Control-Z": self.undo,
+            "Control-Shift-Z": self.redo,
+            "N": self.next_candidate,
+            "B": self.toggle_foreground,
+        }
+
+    def _choose_target(self, image: Image, labels: Labels | None) -> None:
+        """Let the masks of an image go to its own layer: named now, had before, or chosen for all."""
+        targets = self.document.targets
+        if labels is not None:
+            self.use(labels)
+        elif self.labels.of(image, targets.get(layer_id(image), "")) is None:
+            self.dispatch(UseLabels(layer_id(image), targets.get("", "")))
 
     def _on_prompts(self) -> None:
-        """The user changed points or boxes."""
-        before, prompts = self.offer.moment, self.offer.prompts
-        if prompts is None:
+        """The user changed points or shapes."""
+        if self.prompts is None:
             return
-        new = prompts.read()
-        if new.same(before.prompts):
+        before, drawn = self.document.drawn, self.prompts.read(self.document.used)
+        self._state.occupied = 0
+        try:
+            self.dispatch(DrawPrompts(drawn, accept=self.each_click))
+        except LayerError as error:
+            self._state.say(str(error), problem=True)
             return
-        if new.same_prompts(before.prompts):
-            # boxes that words found: the object being made stays as it is
-            self.offer.beside(before.edited(new), step=True)
-            self.proposals.show()
-            return
-        grows = new.extends(before.prompts) and before.slice_key == self.offer.slice_key
-        feed = (before.feedback if before.candidates is not None else before.feed) if grows else None
-        after = before.turned(new, self.offer.slice_key, feed, before.editing)
-        self.offer.push(after)
-        self.offer.moment = after
-        self.proposals.show()
-        self._decode()
-        missed = prompts.missed(new, before.prompts)
+        missed = self._missed_slice(before.points, drawn.points, len(before.shapes) < len(drawn.shapes))
         if missed or self._state.message == self._missed:
             self._state.say(missed, problem=bool(missed))
         self._missed = missed
 
-    def _decode(self) -> None:
-        """Have masks offered for the present prompts, after encoding the shown slice where that is not done yet."""
-        prompts, encoded = self.offer.prompts, self.encoding.current
-        if prompts is None:
+    def _missed_slice(self, before: Any, points: Any, shapes: bool) -> str:
+        """Return one sentence where what was just drawn lies in another slice of a tilted image, "" otherwise."""
+        plane = self.document.plane
+        if self.image is None or plane is None or (len(points) <= len(before) and not shapes):
+            return ""
+        if self.prompts is not None and self.prompts.in_other_units:
+            return (
+                f"“{self.prompts.points.name}” is in other units than the view, and napari puts clicks in such a layer "
+                "elsewhere; give it the units of the view, or press Start without it."
+            )
+        new, shape = points[len(before) :], self.document.drawn.shapes[-1:] if shapes else ()
+        there = plane.holds(new).all() and all(plane.holds(drawn.vertices).all() for drawn in shape)
+        if there or not tilted(self.image, self._viewer.dims):
+            return ""
+        return (
+            f"“{self.image.name}” is tilted, and this {'shape' if shapes else 'click'} lies in another slice than the "
+            "one shown; take the layer's rotation or shear away to click anywhere."
+        )
+
+    def _follow(self, image: Image | None) -> None:
+        """Listen to `image` from now on and to no other; None for no image at all."""
+        reactions = (
+            (LOOK, self._on_look_changed),
+            (PLACE, self._on_place_changed),
+            (("set_data",), self._on_refreshed),
+        )
+        for names, react in reactions:
+            for name in names:
+                if self._followed is not None:
+                    getattr(self._followed.events, name).disconnect(react)
+                if image is not None:
+                    getattr(image.events, name).connect(react)
+        self._followed = image
+
+    def _on_view_changed(self, _event: Any = None) -> None:
+        """Another slice may be shown: answers for the old one are void, its prompts stay in their slice."""
+        if self.image is None:
             return
-        if encoded is not None and not self._serves(encoded, self._anchors()):
-            self._look_again()
-        elif encoded is not None:
-            self.offer.decode(prompts, encoded, self._on_decoded, self.fail)
-        elif not self._lane.busy("embed"):
+        try:
+            shown = shown_plane(self.image, self._viewer.dims)
+        except LayerError as error:
+            self.drop_plane()
+            self._state.phase = "idle"
+            self.dispatch(ShowPlane(None))
+            self._state.say(str(error))
+            return
+        wanted = self._wanted.shown.slice_key if self._wanted is not None else ()
+        if shown.slice_key == self.document.slice_key and shown.slice_key == wanted:
+            return
+        self.drop_plane()
+        self._state.phase = "idle"
+        self.dispatch(ShowPlane(shown))
+        if self.variant.model == "builtin" and self.planes.loaded(self.variant):
             self._encode()
+        elif not self.encoding:
+            self._state.say("Another slice is shown; it is encoded at the first click.")
 
-    def read(self, image: Image, anchors: NDArray[np.float64] | None = None) -> PlaneSource:
-        """Return what of an image is looked at, by itself or blended with the others; see `read_view`."""
-        return (read_blended if self.as_shown else read_view)(image, self._viewer, anchors)
+    def _on_look_changed(self, event: Any) -> None:
+        """What was encoded is void; where a mask is on offer, or about to be, it is made anew for the new look."""
+        image, prompts = self.image, self.prompts
+        if image is not None and prompts is not None and prompts.preview.data.shape != spatial_shape(image):
+            self.finish()
+            self._state.say(f"“{image.name}” holds data of another size now; press Start to click on them.")
+            return
+        ended = self.end_searches() if event.type == "data" else ""
+        awaited = self.document.asked is not None or self.encoding
+        self.drop_plane()
+        self._state.phase = "idle"
+        if awaited:
+            self._encode(patience=PATIENCE)
+        self.dispatch(ForgetMasks())
+        if ended:
+            self._state.say(f"“{image.name}” holds other data now. {ended}" if image is not None else ended)
+        elif not awaited:
+            self._state.say("The image looks different now; it is encoded anew at the next click.")
 
-    def _anchors(self) -> NDArray[np.float64]:
-        """Return where the clicks, the box and the label being refined lie, as data points (n, ndim) of the image."""
-        image, prompts, moment = self.image, self.offer.prompts, self.offer.moment
-        if image is None or prompts is None:
-            return np.zeros((0, 0))
-        anchors = [prompts.anchors(moment.prompts)]
-        if moment.editing:
-            full = shown_plane(image, self._viewer.dims)
-            try:
-                row, col, row_end, col_end = self.masks.mask_of(moment.editing, image, full).box
-            except LayerError:
-                pass
+    def _on_blend_changed(self) -> None:
+        """The images that are seen together with the annotated one are blended otherwise now."""
+        awaited = self.document.asked is not None or self.encoding
+        self.drop_plane()
+        self._state.phase = "idle"
+        if awaited:
+            self._encode(patience=PATIENCE)
+        self.dispatch(ForgetMasks())
+        if not awaited:
+            self._state.say("The image looks different now; it is encoded anew at the next click.")
+
+    def _on_thickness_changed(self, event: Any) -> None:
+        """A thicker or thinner slice of a stack is another picture, where it is projected."""
+        image = self.image
+        if image is not None and image.ndim > 2 and str(image.projection_mode) != "none":
+            self._on_look_changed(event)
+
+    def _on_refreshed(self, _event: Any) -> None:
+        """The data may have been changed in place: what is encoded is compared before it is decoded again."""
+        self._recheck = self.encoded is not None
+
+    def _on_place_changed(self, _event: Any = None) -> None:
+        """The image was moved, or the view has other units: our own helper layers follow."""
+        if self.prompts is not None:
+            self.prompts.place()
+
+    # to the labels
+
+    def _write(self, write: MaskWrite) -> LabelEdit | None:
+        image = self.image
+        if image is None or layer_id(image) != write.request.image:
+            raise LayerError("The image of this object is gone; its mask cannot be written.")
+        return self.labels.write(write, image, self.target_layer(image))
+
+    def _retry(self) -> None:
+        """Write the waiting objects whose masks could not be written before."""
+        for key, candidates in list(self._refused.items()):
+            del self._refused[key]
+            self._take(key, candidates)
+
+    def _place(self, edits: tuple[LabelEdit, ...]) -> tuple[str, Any]:
+        """Return where the user is at work: the id of a layer and its plane."""
+        if edits:
+            return edits[-1].layer, edits[-1].plane
+        if self.image is None:
+            return "", None
+        try:
+            return layer_id(self.image), shown_plane(self.image, self._viewer.dims)
+        except LayerError:
+            return "", None
+
+    def _go(self, step: Step | None, backwards: bool) -> None:
+        if step is None:
+            return
+        layer = find_layer(self._viewer, step.layer)
+        if layer is not None and step.plane is not None:
+            show_plane(layer, as_shown(step.plane), self._viewer)
+        self._state.say("")
+        try:
+            done = [
+                self.labels.replay(edit, backwards)
+                for edit in (tuple(reversed(step.edits)) if backwards else step.edits)
+            ]
+        except LayerError as error:
+            self._state.say(str(error), problem=True)
+        else:
+            if not all(done):
+                self._state.say(
+                    "That label was changed or removed since, so its pixels stay as they are.", problem=True
+                )
+        before = self.document
+        self.document = (step.before if backwards else step.after).carried(before)
+        self._draw(before)
+        # the sliders may have been moved since: what searches found is shown as they are now
+        self._state.revision += 1
+
+    # to the layers, the docks and the model
+
+    def _draw(self, before: Document) -> None:
+        """Let layers, docks and model follow from `before` to the present document."""
+        if self.prompts is not None:
+            self.prompts.draw(before, self.document)
+        if self.document.auto_masks is not before.auto_masks or self.document.plane is not before.plane:
+            self._state.revision += 1
+        self._request_answers()
+        self._publish()
+
+    def _publish(self) -> None:
+        """Show in the layers and the docks what the document says."""
+        state, document = self._state, self.document
+        current = document.current_here
+        candidates = current.candidates
+        patch = None if candidates is None else candidates.patch(current.chosen)
+        if self.prompts is not None:
+            if patch is None or document.plane is None or self.image is None:
+                self.prompts.draw_preview(None, None)
             else:
-                anchors.append(full.to_data(np.array([[row, col], [row_end - 1, col_end - 1]], dtype=np.float64)))
-        return np.concatenate(anchors)
+                self.prompts.draw_preview(
+                    *self.labels.on_layer(patch, self.image, document.plane, self.prompts.preview)
+                )
+            here = [] if document.plane is None else detections_in(document, document.plane)
+            self.prompts.draw_as(here[-1].name if here else None)
+            state.boxes = len(here)
+        else:
+            state.boxes = 0
+        search = document.text_search
+        state.words_found = 0 if search is None else len(search.detections)
+        state.scores = () if candidates is None else tuple(float(score) for score in candidates.scores)
+        state.chosen, state.editing = current.chosen, current.editing
+        state.foreground = document.foreground
+        state.waiting = len(document.waiting)
+        state.can_undo, state.can_redo = self.history.can_undo, self.history.can_redo
+        state.next_label = self.labels.next_number(self.layer)
+        self._show_live()
+
+    def _show_live(self) -> None:
+        """Read the mask on offer against the depth in use."""
+        current, plane = self.document.current_here, self.document.plane
+        live: dict[str, float] = {}
+        if current.candidates is not None and plane is not None and self.image is not None:
+            patch = current.candidates.patch(current.chosen)
+            depth = self._depths.on_plane(self.image, as_shown(plane)) if patch.area else None
+            live = {} if depth is None else mask_readout(patch, depth)
+        self._state.live = live
+
+    def _request_answers(self) -> None:
+        """Ask the model for what the document asks for, and no longer for what it does not."""
+        requests = {request.key: request for request in self.document.requests if request.key not in self._refused}
+        for key in self._asked.keys() - requests.keys():
+            self._lane.cancel(self._asked.pop(key))
+        for key, request in requests.items():
+            if key in self._asked or self.image is None:
+                continue
+            if any(request is waiting for waiting in self.document.waiting):
+                there = self.encoded is not None and self.encoded.shown == request.plane
+                self._ask(request, self.encoded if there and self.encoded is not None else self._source_of(request))
+            elif self.encoded is None:
+                if not self.encoding:
+                    self._encode()
+            elif self.encoded.shown == request.plane and self._serves(self.encoded, self.document.anchors):
+                self._ask(request, self.encoded)
+            else:
+                self._encode()
 
     def _serves(self, encoded: Encoded, anchors: NDArray[np.float64]) -> bool:
         """Whether what is encoded of a large picture still serves for what is looked at, and holds the anchors."""
@@ -286,53 +686,120 @@ class Annotator:
             return True
         return serves(encoded.shown, wanted, encoded.image, anchors)
 
-    def _look_again(self) -> None:
-        """Encode the part of a large picture that is looked at now; masks of the part before are decoded anew."""
-        self.offer.history.forget_masks()
-        self.offer.void(self.offer.moment.editing)
-        self._encode()
+    def _source_of(self, request: DecodeRequest) -> PlaneSource:
+        """Return the plane of a waiting object that is not encoded yet."""
+        wanted, image = self._wanted, self.image
+        if wanted is not None and wanted.shown == request.plane:
+            return wanted
+        assert image is not None
+        return read_plane(image, self._viewer, as_shown(request.plane))
 
-    def _on_decoded(self) -> None:
-        if self.offer.accept_when_decoded:
-            self._attempt(self.accept)
+    def _ask(self, request: DecodeRequest, place: Encoded | PlaneSource) -> None:
+        image, variant, recheck = self.image, self.variant, self._recheck
+        assert image is not None
 
-    def need_encoded(self, what: str) -> Encoded:
-        """Return the encoded plane that `what` is done in.
+        def work(report: Report) -> Candidates | None:
+            encoded = place if isinstance(place, Encoded) else self.planes.encode(image, place, variant, report)
+            if not isinstance(place, Encoded):
+                return decode(encoded, request)
+            if recheck and encoded.source.render().key != encoded.plane.key:
+                return None
+            return decode(encoded, request)
 
-        Raises
-        ------
-        LayerError
-            If there is none (yet); where an image was started on, it is then being encoded.
-        """
-        encoded = self.encoding.current
-        if encoded is not None and self._serves(encoded, view_corners(encoded.image, self._viewer)):
-            return encoded
-        if encoded is not None:
-            self._look_again()
-        if self.image is None:
-            raise LayerError(f"Press Start first: {what} in an encoded image.")
-        if not self.encoding.under_way:
-            self._encode()
-        if not self.encoding.under_way:
-            raise LayerError(self._state.message)
-        raise LayerError("The image is being encoded as it looks now; try again when that is done.")
+        def done(candidates: Candidates | None) -> None:
+            self._asked.pop(request.key, None)
+            if candidates is None:
+                self._state.say("")
+                self.drop_plane()
+                self._encode()
+                return
+            if recheck:
+                self._recheck = False
+            self._take(request.key, candidates)
 
-    def _encode(self, patience: float = 0.0) -> None:
+        def failed(error: Exception) -> None:
+            self._asked.pop(request.key, None)
+            if any(waiting.key == request.key for waiting in self.document.waiting):
+                self.dispatch(GiveUp(request.key))
+            self.fail(error)
+
+        self._asked[request.key] = kind = f"decode {request.key}"
+        self._lane.submit(kind, work, done, failed, urgent=isinstance(place, Encoded))
+
+    def _take(self, key: int, candidates: Candidates) -> None:
+        """A model answered: its masks are on offer, or the waiting object is written."""
+        try:
+            self.dispatch(Answer(key, candidates))
+        except AlreadyLabelled as error:
+            self._state.say(str(error), problem=True)
+            self.dispatch(GiveUp(key))
+        except LayerError as error:
+            # nothing is lost: it is written when that is possible again
+            self._refused[key] = candidates
+            self._state.say(str(error), problem=True)
+
+    def _encode(self, source: PlaneSource | None = None, patience: float = 0.0) -> None:
         """Encode the shown slice when `patience` seconds have passed without another request."""
         if self.image is None:
             return
-        if self.encoding.given_up:
+        if self._given_up:
             self._state.say("The model is not loaded; press Start to load it.", problem=True)
             return
         try:
-            source = self.read(self.image, self._anchors())
+            source = source or self.read(self.image, self.document.anchors)
         except LayerError as error:
             self.fail(error)
             return
+        image, variant, plane = self.image, self.variant, source
+        self.encoded, self._wanted, self._recheck = None, source, False
         self._state.say("")
-        self.encoding.request(self.image, source, self.encoding.variant, self._decode, patience)
+        self._state.phase = "busy"
+        self._state.task, self._state.progress = f"loading {short_name(variant.model)}", 0.0
 
-    def _attempt(self, action: Callable[[], Any]) -> None:
+        def work(report: Report) -> Encoded:
+            end = time.monotonic() + patience
+            while time.monotonic() < end:
+                report(0.0, "encoding")
+                time.sleep(0.02)
+            return self.planes.encode(image, plane, variant, report)
+
+        def done(encoded: Encoded) -> None:
+            self.encoded, self._worked = encoded, variant
+            self.planes.keep_only(variant)
+            self._state.device = encoded.segmenter.device
+            self._state.device_reason = encoded.segmenter.device_reason
+            self._state.phase = "ready"
+            self._show_plane(encoded)
+            if not_kept := self.planes.cache.take_message():
+                self._state.say(not_kept, problem=True)
+
+        # a search goes on in its slice; another one is not kept waiting for it
+        self._lane.submit("embed", work, done, self._encode_failed, urgent=self._lane.busy(*SEARCHES))
+
+    def _show_plane(self, encoded: Encoded) -> None:
+        """Let the document be of the plane, or the part of it, that is encoded now."""
+        editing, base = self.document.current_here.editing, None
+        if editing and encoded.shown != self.document.plane:
+            try:
+                base = self.labels.mask_of(editing, self.layer, encoded.image, encoded.shown)
+            except LayerError:
+                base = None
+        if encoded.shown != self.document.plane:
+            self.history = self.history.without_masks()
+        self.dispatch(ShowPlane(encoded.shown, base, encoded.shown.shape))
+
+    def _encode_failed(self, error: Exception) -> None:
+        """Go on with the model that worked before where another one could not be loaded."""
+        worked, wanted = self._worked, self._wanted
+        if worked is None or worked == self.variant or not self.planes.loaded(worked) or wanted is None:
+            self.fail(error)
+            return
+        self.variant = worked
+        self._state.model = worked.model
+        self._encode(wanted)
+        self.fail(error)
+
+    def _attempt(self, action: Any) -> None:
         """Do something outside of a dock, where nobody else would show a refusal."""
         try:
             action()

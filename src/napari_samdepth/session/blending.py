@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from napari.utils.theme import get_theme
 from numpy.typing import NDArray
+from psygnal import Signal
 from scipy import ndimage
 
 from napari_samdepth.core.errors import LayerError
@@ -132,10 +132,11 @@ def read_blended(image: Image, viewer: ViewerModel, points: NDArray[np.float64] 
 class BlendWatcher:
     """Tells when the visible images are blended otherwise than before."""
 
-    def __init__(self, viewer: ViewerModel, react: Callable[[Any], None]) -> None:
-        """`react` is called with napari's event."""
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        """Begin with no image followed."""
         self._viewer = viewer
-        self._react = react
         self._layers: list[Image] = []
         self._image: Image | None = None
 
@@ -164,10 +165,10 @@ class BlendWatcher:
     def _on_change(self, event: Any) -> None:
         # others hear of the annotated image's own values
         if event.source is not self._image or event.type in SHOWN:
-            self._react(event)
+            self.changed.emit()
 
     def _on_layers(self, event: Any) -> None:
         before = len(self._layers)
         self._connect()
         if event.type == "reordered" or len(self._layers) != before:
-            self._react(event)
+            self.changed.emit()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image
+from psygnal import Signal
 
 from napari_samdepth.core.depthmap import DepthKind, DepthMap
 from napari_samdepth.core.errors import LayerError
@@ -33,18 +33,19 @@ if TYPE_CHECKING:
 
 
 class Depths:
-    """Makes depth layers, remembers which one readouts use (`changed` is called then)."""
+    """Makes depth layers, remembers which one readouts use (`changed` is emitted then; `failed` with an error)."""
 
-    def __init__(self, viewer: ViewerModel, lane: Lane, state: SessionState, fail: Callable[[Exception], None]) -> None:
-        """`fail` shows an error to the user."""
+    changed = Signal()
+    failed = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, lane: Lane, state: SessionState) -> None:
+        """The session's parts."""
         self._viewer = viewer
         self._lane = lane
         self._state = state
-        self._fail = fail
         self._estimators: dict[str, DepthEstimator] = {}
         self.known: list[DepthLayer] = []
         self.active: DepthLayer | None = None
-        self.changed: Callable[[], None] = lambda: None
         self._plane: tuple[DepthSource, DepthMap] | None = None
         self._said = ""
 
@@ -71,7 +72,7 @@ class Depths:
                 self._state.say(self._said)
 
         self._state.task, self._state.progress = "depth", 0.0
-        self._lane.submit("depth", work, done, self._fail)
+        self._lane.submit("depth", work, done, self.failed.emit)
 
     def use(
         self, layer: Image, kind: DepthKind, unit: str | None = None, no_reading: NoReading | None = "auto"
@@ -100,6 +101,11 @@ class Depths:
         self._activate(known)
         if missing:
             self._state.depth_text = f"{known.text}\n{missing}."
+
+    def close(self) -> None:
+        """Let go of all models and layers."""
+        self._estimators.clear()
+        self.known, self.active, self._plane = [], None, None
 
     def made(self, layer: Image) -> bool:
         """Whether a model made this depth layer (or what it was copied from): it is no picture to look at."""
@@ -183,4 +189,4 @@ class Depths:
         self.active = known
         self._state.depth_layer = known.layer.name
         self._state.depth_text = known.text
-        self.changed()
+        self.changed.emit()

@@ -1,10 +1,9 @@
-"""Loading segmenters and encoding planes on the lane; what was encoded before is kept, in memory and on disk."""
+"""Segmenters and encoded planes: computed on the lane, kept in memory and on disk, let go when no longer used."""
 
 from __future__ import annotations
 
-import time
+import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,144 +15,94 @@ from napari_samdepth.core.plane import Plane
 from napari_samdepth.models.loading import load_segmenter
 from napari_samdepth.session.choices import Variant, short_name
 from napari_samdepth.session.geometry import Shown
-from napari_samdepth.session.jobs import Lane
 from napari_samdepth.session.layers import PlaneSource
 from napari_samdepth.session.speed import measured
-from napari_samdepth.session.state import SessionState
 from napari_samdepth.storage.embeddings import EmbeddingCache, embedding_key
 
 if TYPE_CHECKING:
     from napari_samdepth.core.embedding import Embedding
     from napari_samdepth.models.protocols import Report, Segmenter
 
-EMBEDDINGS_KEPT = 8
-SEARCHES = ("everything", "words")
-"""Kinds of work that go on in the plane they were begun in, whatever is shown."""
+EMBEDDINGS_BUDGET = 256 * 2**20
+"""Bytes of embeddings kept in memory: 64 planes of SAM's."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """An encoded plane: the image it was read from, where it lies there, by which model, and its pixels (H, W, 3)."""
-
-    image: Image
-    shown: Shown
-    model: str
-    segmenter: Segmenter
-    embedding: Embedding
-    rgb: NDArray[np.uint8]
-
-
-class Encoding:
-    """The segmenters and embeddings of a session.
+    """An encoded plane: the image it was read from, where it lies there, its pixels, and what the model made of them.
 
     Attributes
     ----------
-    current
-        The plane that clicks are answered on, None until it is encoded.
+    image
+        The layer.
+    source
+        The plane as it was taken from the layer.
     variant
-        The model asked for last, and its precision.
-    given_up
-        Loading it was cancelled or failed: it is not tried again, which may be a download, before the user asks.
+        The model, and its precision.
+    segmenter, embedding
+        What decodes prompts, and on what.
+    plane
+        The pixels as seen.
     """
 
-    def __init__(self, lane: Lane, state: SessionState, fail: Callable[[Exception], None]) -> None:
-        """`fail` shows an error to the user."""
-        self._lane = lane
-        self._state = state
-        self._fail = fail
+    image: Image
+    source: PlaneSource
+    variant: Variant
+    segmenter: Segmenter
+    embedding: Embedding
+    plane: Plane
+
+    @property
+    def shown(self) -> Shown:
+        """Where the plane lies in the layer's data."""
+        return self.source.shown
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]:
+        """The pixels (H, W, 3)."""
+        return self.plane.rgb
+
+
+class EncodedPlanes:
+    """The segmenter in use and the embeddings of a session; methods that compute run on the lane's thread."""
+
+    def __init__(self) -> None:
+        """Begin with nothing loaded."""
+        self._lock = threading.Lock()
         self._segmenters: dict[str, Segmenter] = {}
         self._embeddings: OrderedDict[tuple[str, str], Embedding] = OrderedDict()
-        self._cache = EmbeddingCache()
-        self._wanted: Shown | None = None
-        self.current: Encoded | None = None
-        self.variant = Variant()
-        self.given_up = False
+        self.cache = EmbeddingCache()
+
+    def loaded(self, variant: Variant) -> bool:
+        """Whether a model is in memory."""
+        return variant.key in self._segmenters
+
+    def encode(self, image: Image, source: PlaneSource, variant: Variant, report: Report) -> Encoded:
+        """Return a plane encoded, from memory where it was encoded before. Raises ModelError, Cancelled."""
+        segmenter = self._segmenter(variant, report)
+        report(0.0, f"encoding on {segmenter.device}")
+        plane = source.render()
+        return Encoded(image, source, variant, segmenter, self._embedding(variant, segmenter, plane, report), plane)
+
+    def keep_only(self, variant: Variant) -> None:
+        """Let go of all models but this one, and of embeddings that no model here can decode."""
+        with self._lock:
+            kept = self._segmenters.get(variant.key)
+            self._segmenters = {} if kept is None else {variant.key: kept}
+            for key in [key for key in self._embeddings if kept is not None and key[0] != kept.model]:
+                del self._embeddings[key]
+
+    def clear(self) -> None:
+        """Let go of all models and embeddings."""
+        with self._lock:
+            self._segmenters.clear()
+            self._embeddings.clear()
 
     @property
-    def slice_key(self) -> tuple[int, ...]:
-        """The slice that is encoded or being encoded, () if none."""
-        if self.current is None and not self._lane.busy("embed"):
-            return ()
-        return self._wanted.slice_key if self._wanted is not None else ()
-
-    def request(
-        self,
-        image: Image,
-        source: PlaneSource,
-        variant: Variant,
-        done: Callable[[], None],
-        patience: float = 0.0,
-    ) -> None:
-        """Encode a plane on the lane and make it `current`; a newer request makes this one void.
-
-        Parameters
-        ----------
-        image, source
-            The image, and its plane.
-        variant
-            The model, and its precision.
-        done
-            Called when the plane is encoded.
-        patience
-            Seconds to wait for a newer request before anything is computed.
-        """
-        self.current, self._wanted, self.variant, self.given_up = None, source.shown, variant, False
-        self._state.phase = "busy"
-        self._state.task, self._state.progress = f"loading {short_name(variant.model)}", 0.0
-
-        def work(report: Report) -> Encoded:
-            end = time.monotonic() + patience
-            while time.monotonic() < end:
-                report(0.0, "encoding")
-                time.sleep(0.02)
-            segmenter = self._segmenter(variant, report)
-            report(0.0, f"encoding on {segmenter.device}")
-            plane = source.render()
-            embedding = self._embedding(variant, segmenter, plane, report)
-            return Encoded(image, source.shown, variant.model, segmenter, embedding, plane.rgb)
-
-        def finish(encoded: Encoded) -> None:
-            self.current = encoded
-            self._state.device = encoded.segmenter.device
-            self._state.device_reason = encoded.segmenter.device_reason
-            self._state.phase = "ready"
-            done()
-            if not_kept := self._cache.take_message():
-                self._state.say(not_kept, problem=True)
-
-        # a search goes on in its slice; another one is not kept waiting for it
-        self._lane.submit("embed", work, finish, self._fail, urgent=self.searching)
-
-    def drop(self) -> None:
-        """Forget the current plane and any request under way; searches go on in theirs."""
-        self._lane.cancel("embed")
-        self.current = self._wanted = None
-
-    def end_searches(self) -> str:
-        """Cancel the searches under way; return a sentence on it, "" if there was none."""
-        if not self.searching:
-            return ""
-        self._lane.cancel(*SEARCHES)
-        return "The search under way was ended; start it anew when the image is encoded."
-
-    @property
-    def searching(self) -> bool:
-        """Whether a search of the whole image or for words is under way."""
-        return self._lane.busy(*SEARCHES)
-
-    def give_up(self) -> None:
-        """What was under way was cancelled or failed."""
-        self.given_up = self.variant.key not in self._segmenters
-
-    @property
-    def under_way(self) -> bool:
-        """Whether a plane is being encoded."""
-        return self._lane.busy("embed")
-
-    @property
-    def instant(self) -> bool:
-        """Whether encoding is quick enough to be done unasked when the slice changes."""
-        return self.variant.model == "builtin" and self.variant.key in self._segmenters
+    def nbytes(self) -> int:
+        """Bytes of the embeddings kept in memory."""
+        with self._lock:
+            return sum(_nbytes(embedding) for embedding in self._embeddings.values())
 
     def _segmenter(self, variant: Variant, report: Report) -> Segmenter:
         if variant.key not in self._segmenters:
@@ -163,18 +112,28 @@ class Encoding:
 
     def _embedding(self, variant: Variant, segmenter: Segmenter, plane: Plane, report: Report) -> Embedding:
         key = (segmenter.model, plane.key)
-        if key not in self._embeddings:
-            self._embeddings[key] = self._from_disk(segmenter, plane) or self._encode(variant, segmenter, plane, report)
-        self._embeddings.move_to_end(key)
-        while len(self._embeddings) > EMBEDDINGS_KEPT:
-            self._embeddings.popitem(last=False)
-        return self._embeddings[key]
+        embedding = (
+            self._embeddings.get(key)
+            or self._from_disk(segmenter, plane)
+            or self._encode(variant, segmenter, plane, report)
+        )
+        with self._lock:
+            self._embeddings[key] = embedding
+            self._embeddings.move_to_end(key)
+            left = sum(_nbytes(kept) for kept in self._embeddings.values()) - EMBEDDINGS_BUDGET
+            while left > 0 and len(self._embeddings) > 1:
+                left -= _nbytes(self._embeddings.popitem(last=False)[1])
+        return embedding
 
     def _from_disk(self, segmenter: Segmenter, plane: Plane) -> Embedding | None:
-        return self._cache.load(embedding_key(plane.key, segmenter.model, segmenter.device), plane.rgb)
+        return self.cache.load(embedding_key(plane.key, segmenter.model, segmenter.device), plane.rgb)
 
     def _encode(self, variant: Variant, segmenter: Segmenter, plane: Plane, report: Report) -> Embedding:
         made = measured("segment", variant.key, segmenter, lambda tell: segmenter.encode(plane.rgb, tell), report)
         # asked after encoding, which may have gone on on the CPU
-        self._cache.keep(embedding_key(plane.key, segmenter.model, segmenter.device), made, plane.rgb)
+        self.cache.keep(embedding_key(plane.key, segmenter.model, segmenter.device), made, plane.rgb)
         return made
+
+
+def _nbytes(embedding: Embedding) -> int:
+    return sum(int(array.nbytes) for array in embedding.features.values())

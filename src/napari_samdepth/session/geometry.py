@@ -389,13 +389,30 @@ def points_to_plane(
     -------
     (n, 2) float64 (row, col) in plane pixels, and (n,) bool.
     """
-    if len(points) == 0:
-        return np.zeros((0, 2)), np.zeros(0, dtype=bool)
-    own = to_world(layer, points, dims)
-    world = np.tile(np.asarray(dims.point, dtype=np.float64), (len(points), 1))
-    world[:, dims.ndim - layer.ndim :] = own
-    data = from_world(target, world, dims)
+    data = points_between(points, layer, target, dims)
     return shown.from_data(data), shown.holds(data)
+
+
+def points_between(points: NDArray[np.float64], source: Layer, target: Layer, dims: Dims) -> NDArray[np.float64]:
+    """Return data points (n, source.ndim) of one layer as data points (n, target.ndim) of another."""
+    if len(points) == 0:
+        return np.zeros((0, target.ndim))
+    if source is target or _same_place(source, target):
+        return points
+    world = np.tile(np.asarray(dims.point, dtype=np.float64), (len(points), 1))
+    world[:, dims.ndim - source.ndim :] = to_world(source, points, dims)
+    return from_world(target, world, dims)
+
+
+def _same_place(source: Layer, target: Layer) -> bool:
+    """Whether both layers' data pixels lie in the same places, number for number."""
+    names = ("scale", "translate", "rotate", "shear")
+    return (
+        source.ndim == target.ndim
+        and all(np.array_equal(getattr(source, name), getattr(target, name)) for name in names)
+        and np.array_equal(source.affine.affine_matrix, target.affine.affine_matrix)
+        and tuple(source.units) == tuple(target.units)
+    )
 
 
 def plane_affine(
@@ -406,6 +423,28 @@ def plane_affine(
     mapped, _ = points_to_plane(corners, source, target, target_shown, dims)
     matrix = np.stack([mapped[1] - mapped[0], mapped[2] - mapped[0], mapped[0]], axis=1)
     return np.asarray(np.round(matrix, 9))
+
+
+def matching_plane(source: Image | Labels, source_shown: Shown, target: Labels, dims: Dims) -> Shown:
+    """Return the plane of `target`, at its full resolution, that lies where a plane of `source` does.
+
+    It need not be the plane that is shown, nor the view be in 2-D. Raises LayerError where `target` has none there.
+    """
+    extra = target.ndim - source.ndim
+    rows_axis, cols_axis = source_shown.rows_axis + extra, source_shown.cols_axis + extra
+    full = target.data[0].shape if target.multiscale else target.data.shape
+    if rows_axis < 0 or cols_axis < 0:
+        raise LayerError(f"“{target.name}” has no plane along those axes of “{source.name}”; choose another layer.")
+    try:
+        if shown_plane(source, dims).slice_key == source_shown.slice_key:
+            return shown_plane(target, dims)
+    except LayerError:
+        pass
+    at = np.round(points_between(source_shown.to_data(np.zeros((1, 2))), source, target, dims)[0]).astype(int)
+    for axis in range(target.ndim):
+        if axis not in (rows_axis, cols_axis) and not 0 <= at[axis] < full[axis]:
+            raise LayerError(f"“{target.name}” has nothing at that slice of “{source.name}”; choose another layer.")
+    return Shown(rows_axis, cols_axis, tuple(int(value) for value in at), (int(full[rows_axis]), int(full[cols_axis])))
 
 
 def centre_on(labels: Labels, label: int, viewer: ViewerModel) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
+from psygnal import Signal
+
 from napari_samdepth.core.errors import Cancelled
 from napari_samdepth.models.protocols import Report
 
@@ -67,8 +69,11 @@ class Lane:
     All public methods may be called from any thread but `deliver`: main thread only.
     """
 
-    def __init__(self, on_progress: Callable[[Progress], None], on_idle: Callable[[], None]) -> None:
-        """`on_progress` and `on_idle` are called by `deliver`."""
+    progressed = Signal(object)
+    idle = Signal()
+
+    def __init__(self) -> None:
+        """Begin without a thread; `deliver` emits `progressed` with a Progress, and `idle` when no model runs."""
         self._lock = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
@@ -81,8 +86,6 @@ class Lane:
         self._was_busy = False
         # work aside that tells how far it is, and is shown for that
         self._telling: set[Job] = set()
-        self._on_progress = on_progress
-        self._on_idle = on_idle
         self._listeners: list[Callable[[], None]] = []
         _LANES.add(self)
 
@@ -114,7 +117,9 @@ class Lane:
             job = Job(kind, self._bump(kind), work, done, failed, urgent, aside)
             if aside:
                 self._kinds_aside.add(kind)
-            self._waiting.appendleft(job) if urgent else self._waiting.append(job)
+            # urgent ones stand in front, in their own order
+            urgent_ones = sum(waiting.urgent for waiting in self._waiting)
+            self._waiting.insert(urgent_ones if urgent else len(self._waiting), job)
             self._was_busy = self._was_busy or not aside
             if aside not in self._threads:
                 name = f"napari-samdepth {'tables' if aside else 'models'}"
@@ -163,7 +168,7 @@ class Lane:
         with self._lock:
             progress, self._progress = self._progress, None
         if progress is not None:
-            self._on_progress(progress)
+            self.progressed.emit(progress)
         while True:
             with self._lock:
                 if not self._finished:
@@ -175,7 +180,7 @@ class Lane:
             idle = self._was_busy and not self._finished and not shown
             self._was_busy = self._was_busy and not idle
         if idle:
-            self._on_idle()
+            self.idle.emit()
 
     def wait(self, timeout: float) -> bool:
         """Deliver until nothing is left to do; False where `timeout` seconds were not enough. Main thread only."""

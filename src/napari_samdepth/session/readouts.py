@@ -18,7 +18,7 @@ from napari_samdepth.session.depth_layers import DepthLayer, DepthSource, depth_
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.geometry import Shown, from_world, shown_plane, stack_axis, to_world
 from napari_samdepth.session.jobs import Lane
-from napari_samdepth.session.layers import write_features
+from napari_samdepth.session.labels import write_features
 from napari_samdepth.session.state import SessionState
 
 if TYPE_CHECKING:

@@ -17,15 +17,14 @@ from napari_samdepth.core.errors import LayerError
 from napari_samdepth.core.no_reading import NoReading
 from napari_samdepth.models.runtime.device import Precision
 from napari_samdepth.session.annotator import Annotator
+from napari_samdepth.session.auto_masks import Everything
 from napari_samdepth.session.choices import Variant, device_text
 from napari_samdepth.session.depths import Depths
-from napari_samdepth.session.everything import Everything
 from napari_samdepth.session.geometry import centre_on, go_to_plane, stack_position
 from napari_samdepth.session.jobs import Lane, Progress
-from napari_samdepth.session.masks import MaskLayer
 from napari_samdepth.session.readouts import Readouts
 from napari_samdepth.session.state import SessionState
-from napari_samdepth.session.words import Words
+from napari_samdepth.session.text_search import Words
 from napari_samdepth.storage.export import write_table
 
 _SESSIONS: WeakKeyDictionary[ViewerModel, ref[AnnotationSession]] = WeakKeyDictionary()
@@ -65,15 +64,17 @@ class AnnotationSession:
     def __init__(self, viewer: ViewerModel) -> None:
         """Use `session_of` instead, so that a viewer has one session."""
         self.state = SessionState()
-        self.lane = Lane(self._on_progress, self._on_idle)
+        self.lane = Lane()
+        self.lane.progressed.connect(self._on_progress)
+        self.lane.idle.connect(self._on_idle)
         self._viewer = viewer
-        self.depths = Depths(viewer, self.lane, self.state, self._fail)
+        self.depths = Depths(viewer, self.lane, self.state)
         self._readouts = Readouts(viewer, self.lane, self.depths, self.state)
         self._annotator = Annotator(viewer, self.lane, self.state, self.depths)
         self.everything = Everything(viewer, self.lane, self.state, self._annotator)
         self.words = Words(viewer, self.lane, self.state, self._annotator)
-        self.depths.changed = self._annotator.read_live
-        self._annotator.travel.searches = self._show_searches
+        self.depths.changed.connect(self._annotator.read_live)
+        self.depths.failed.connect(self._annotator.fail)
         # napari holds methods weakly and other callables strongly: this one keeps the session as long as the viewer
         self._on_removed = partial(self._on_layer_removed)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -85,9 +86,9 @@ class AnnotationSession:
         return self._annotator.image
 
     @property
-    def masks(self) -> MaskLayer:
-        """The Labels layer that accepted masks go to."""
-        return self._annotator.masks
+    def masks(self) -> Annotator:
+        """What accepted masks go to: `masks.layer` is the Labels layer, `masks.use(layer)` chooses another."""
+        return self._annotator
 
     def start(
         self,
@@ -108,8 +109,8 @@ class AnnotationSession:
         model
             Catalog name, or path of a checkpoint.
         labels
-            The Labels layer that accepted masks go to; None goes on with the one in use, or makes `SAM masks` at the
-            first accept.
+            The Labels layer that accepted masks go to; None goes on with the image's own, or makes `<image> masks` at
+            the first accept.
         points
             A Points layer of the user's to click in, with as many dimensions as the image; its points count as
             foreground where its feature "prompt" does not say "background". None makes `SAM prompts`.
@@ -128,14 +129,13 @@ class AnnotationSession:
             raise LayerError(f"“{image.name}” is not in this viewer; add it first.")
         self._annotator.as_shown = as_shown
         source = self._annotator.read(image)
-        if labels is not None:
-            self.masks.use(_real(labels))
-        self._annotator.begin(image, source, Variant(model, precision), _real(points))
+        self._annotator.begin(image, source, Variant(model, precision), _real(points), _real(labels))
 
     def accept(self) -> int | None:
         """Make the mask on offer a label; return its number, None where there is no mask (yet).
 
-        While the mask is still being decoded the wish is kept and carried out when it is there.
+        While the mask is still being decoded the object waits for it: `wait` brings it, and the next click begins the
+        next object.
 
         Raises
         ------
@@ -152,8 +152,8 @@ class AnnotationSession:
         """Cancel what is running: loading, encoding, depth, decoding, reading a large stack; other readouts go on."""
         self.lane.cancel_models()
         self._readouts.stop()
-        self._annotator.encoding.give_up()
-        encoded = self._annotator.encoding.current is not None
+        self._annotator.give_up()
+        encoded = self._annotator.encoded is not None
         self.state.task, self.state.phase = "", "ready" if encoded else "idle"
         self.state.say("Cancelled." if encoded else "Cancelled; press Start to encode the image.")
 
@@ -165,11 +165,11 @@ class AnnotationSession:
 
     def undo(self) -> None:
         """Take back the last click, choice, clear, accepted label, or change of what searches found."""
-        self._annotator.travel.undo()
+        self._annotator.undo()
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        self._annotator.travel.redo()
+        self._annotator.redo()
 
     def choose(self, index: int) -> None:
         """Show mask `index` of those on offer."""
@@ -190,7 +190,7 @@ class AnnotationSession:
         self._annotator.edit(label)
 
     def toggle_foreground(self, foreground: bool | None = None) -> None:
-        """Say what a plain click means (Alt-click means the other); None flips it."""
+        """Say what a plain click means (Alt-, Shift- or right-click means the other); None flips it."""
         self._annotator.toggle_foreground(foreground)
 
     def add_depth(
@@ -303,7 +303,7 @@ class AnnotationSession:
             self.state.device, self.state.device_reason = found
 
         if not self.state.device and not self.lane.busy("device"):
-            self.lane.submit("device", lambda _report: device_text(), done, self._fail)
+            self.lane.submit("device", lambda _report: device_text(), done, self._annotator.fail)
 
     def wait(self, timeout: float = 60.0) -> bool:
         """Wait until the lane is idle and its results are in the layers; False after `timeout` seconds."""
@@ -318,9 +318,11 @@ class AnnotationSession:
         self._annotator.finish()
 
     def close(self) -> None:
-        """Cancel everything and let go of the viewer; labels and depth stay."""
+        """Cancel everything, let go of the viewer and of all models; labels and depth stay."""
         self.lane.close()
         self._annotator.close()
+        self.words.close()
+        self.depths.close()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.layers.events.renamed.disconnect(self._on_layer_renamed)
         _SESSIONS.pop(self._viewer, None)
@@ -343,10 +345,6 @@ class AnnotationSession:
         self.everything.forget(layer)
         self._annotator.forget(layer)
 
-    def _show_searches(self) -> None:
-        self.everything.show()
-        self.words.show()
-
     def _on_layer_renamed(self, _event: Any) -> None:
         if self.image is not None:
             self.state.image = self.image.name
@@ -358,9 +356,6 @@ class AnnotationSession:
 
     def _on_idle(self) -> None:
         self.state.task, self.state.progress = "", 0.0
-
-    def _fail(self, error: Exception) -> None:
-        self._annotator.fail(error)
 
 
 def _real(layer: Any) -> Any:

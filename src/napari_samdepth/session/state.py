@@ -40,8 +40,14 @@ class SessionState:
         Whether there is a step to undo or redo.
     found, kept
         Masks of the whole-image search, and how many of them pass the thresholds.
+    waiting
+        Objects that were accepted and wait for the model.
+    occupied
+        Label on which a mask lies that was to be accepted, 0 if none: it can be refined instead.
+    revision
+        Grows whenever what searches found may be another.
     boxes
-        Boxes in `SAM boxes` that words found and masks are to be made of.
+        Boxes in `SAM shapes` that words found and masks are to be made of.
     words_found
         Objects that words found at any score.
     depth_layer
@@ -71,6 +77,9 @@ class SessionState:
     can_redo: bool = False
     found: int = 0
     kept: int = 0
+    waiting: int = 0
+    occupied: int = 0
+    revision: int = 0
     boxes: int = 0
     words_found: int = 0
     depth_layer: str = ""

@@ -24,7 +24,7 @@ from napari_samdepth.widgets.words import WordsFold
 
 MASKS_SHOWN = 3
 HELP = (
-    "Click on an object. Alt-click: not this. Drag in “SAM boxes”: a box.\n"
+    "Click on an object. Alt-click: not this. Drag in “SAM shapes”: a box.\n"
     "Enter accepts, Esc clears, N next mask, Ctrl+Z undoes."
 )
 
@@ -68,8 +68,7 @@ class SegmentWidget(Dock):
                 self.image.layer, choice.name, labels, points, precision=precision, as_shown=self.as_shown.isChecked()
             )
         )
-        if self.session.masks.layer is None:
-            self.target.choose(None)
+        self.target.choose(self.session.masks.layer)
 
     def refresh(self) -> None:
         """Show the session's state."""
@@ -112,7 +111,7 @@ class SegmentWidget(Dock):
         self.column.addWidget(self.hint)
         self.image = self.combo(self.is_plain_image, "The image to click on: the slice that is shown.")
         self.model = ModelPicker(self, "segment", "The model that turns clicks into masks.")
-        self.target = self.combo(self._is_target, "The Labels layer that accepted masks go to.", "new: SAM masks")
+        self.target = self.combo(self._is_target, "The Labels layer that accepted masks go to.", "a new layer")
         self.target.chosen.connect(lambda _layer: self._use_target())
         self.column.addLayout(form([("Image", self.image), ("Model", self.model), ("Labels", self.target)]))
         self.as_shown = QCheckBox("As shown: all visible channels")
@@ -214,10 +213,7 @@ class SegmentWidget(Dock):
             self.attempt(lambda: self.session.edit(int(layer.selected_label)))
 
     def _use_target(self) -> None:
-        if self.target.layer is not None:
-            self.attempt(lambda: self.session.masks.use(self.target.layer))
-        else:
-            self.session.masks.forget(self.session.masks.layer)
+        self.attempt(lambda: self.session.masks.use(self.target.layer))
         self.refresh()
 
     def _other_image(self) -> bool:

@@ -6,7 +6,7 @@ from magicgui.widgets import FloatSlider
 from qtpy.QtWidgets import QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_samdepth.session.session import AnnotationSession
-from napari_samdepth.session.words import FLOOR, START
+from napari_samdepth.session.text_search import FLOOR, START
 from napari_samdepth.widgets.dock import Dock
 from napari_samdepth.widgets.models import ModelPicker, may_use
 from napari_samdepth.widgets.parts import Fold, button, enable, form, row
@@ -26,13 +26,13 @@ class WordsFold(Fold):
         self.wanted.returnPressed.connect(self._find)
         self.wanted.textChanged.connect(lambda _text: self.refresh())
         self.model = ModelPicker(dock, "text", "The model that finds boxes by words.")
-        self.find_button = button("Find", "Look for it in the shown picture; boxes come into “SAM boxes”.", self._find)
+        self.find_button = button("Find", "Look for it in the shown picture; boxes come into “SAM shapes”.", self._find)
         self.score = FloatSlider(
             value=START, min=FLOOR, max=1.0, step=0.01, tooltip="How sure a box is, at least; nothing runs again."
         )
         self.score.changed.connect(self._session.words.filter)
         self.count = QLabel("")
-        self.count.setToolTip("Select the layer “SAM boxes” to move, resize, delete or draw boxes; then make masks.")
+        self.count.setToolTip("Select the layer “SAM shapes” to move, resize, delete or draw boxes; then make masks.")
         self.make_button = button(
             "Make masks", "Turn each box into a mask and add it as a label, over none that are there.", self._make
         )
@@ -61,7 +61,7 @@ class WordsFold(Fold):
         enable(self.find_button, "The search is under way." if busy else missing)
         self.choice.setVisible(state.boxes > 0 or state.words_found > 0)
         boxes = "1 box" if state.boxes == 1 else f"{state.boxes} boxes"
-        self.count.setText(f"{boxes} in “SAM boxes”, yours to edit")
+        self.count.setText(f"{boxes} in “SAM shapes”, yours to edit")
         none = "" if state.boxes else "There is no box; lower the score."
         enable(self.make_button, "Masks are being made." if busy else none)
         enable(self.drop_button, "" if state.boxes or state.words_found else none)

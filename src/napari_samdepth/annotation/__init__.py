@@ -1,0 +1,1 @@
+"""The annotation as one value: documents, the actions that change them, and their history. Imports core alone."""
