@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # typing takes a moment to import, in which Ctrl+C on the
 if TYPE_CHECKING:
     from typing import Any
 
-    from napari_samdepth.core.candidates import Candidates
+    from napari_samdepth.core.candidates import Candidates, MaskInput
     from napari_samdepth.core.depthmap import DepthMap
     from napari_samdepth.core.detections import Detections
     from napari_samdepth.core.embedding import Embedding
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_samdepth.models.protocols import DepthEstimator, Segmenter, TextDetector
     from napari_samdepth.models.registry import register_model
     from napari_samdepth.models.spec import ModelSpec
-    from napari_samdepth.models.text.grounding_dino import find_text
+    from napari_samdepth.models.text.grounding_dino import find_text, segment_boxes
     from napari_samdepth.session.session import AnnotationSession, session_of
     from napari_samdepth.storage.journal import recoverable
 
@@ -41,6 +41,7 @@ _HOMES = {
     "Detections": "core.detections",
     "Embedding": "core.embedding",
     "LayerError": "core.errors",
+    "MaskInput": "core.candidates",
     "MaskSet": "core.maskset",
     "ModelError": "core.errors",
     "ModelSpec": "models.spec",
@@ -56,6 +57,7 @@ _HOMES = {
     "load_text_detector": "models.loading",
     "recoverable": "storage.journal",
     "register_model": "models.registry",
+    "segment_boxes": "models.text.grounding_dino",
     "segment_everything": "models.auto_masks.everything",
     "session_of": "session.session",
 }
@@ -69,6 +71,7 @@ __all__ = [
     "Detections",
     "Embedding",
     "LayerError",
+    "MaskInput",
     "MaskSet",
     "ModelError",
     "ModelSpec",
@@ -85,6 +88,7 @@ __all__ = [
     "load_text_detector",
     "recoverable",
     "register_model",
+    "segment_boxes",
     "segment_everything",
     "session_of",
 ]
