@@ -271,6 +271,8 @@ class RecoveredWork:
         rest is as it was in ``header.labels.path``.
     damaged
         Whether something could not be read and is missing.
+    known
+        The planes of which all labels are known, where not all are.
     """
 
     header: JournalHeader
@@ -283,6 +285,7 @@ class RecoveredWork:
     unsaved: int
     complete: bool
     damaged: bool
+    known: frozenset[PlanePosition] = frozenset()
 
 
 def replayed(entries: Sequence[Entry], damaged: bool = False, budget: int = UNDO_BUDGET) -> RecoveredWork:
@@ -316,6 +319,7 @@ def replayed(entries: Sequence[Entry], damaged: bool = False, budget: int = UNDO
         unsaved=replay.unsaved,
         complete=replay.header.empty or _covers(replay.known, replay.labels.shape),
         damaged=damaged or replay.misfits > 0,
+        known=frozenset(replay.known),
     )
 
 

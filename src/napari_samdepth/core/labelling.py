@@ -180,6 +180,23 @@ def erase_label(labels: IntArray, label: int) -> LabelPatch | None:
     return None if label == 0 else _change(labels, labels == label, 0, (0, 0, *labels.shape))
 
 
+def relabelled(labels: IntArray, target: IntArray, box: Box | None = None) -> LabelPatch | None:
+    """Return the change that makes labels be `target`, or None where they are.
+
+    Parameters
+    ----------
+    labels
+        (H, W) integers.
+    target
+        (h, w) integers that the labels' dtype holds.
+    box
+        Where `target` lies, (row_min, col_min, row_max, col_max) inside the image; None for all of it.
+    """
+    box = box or (0, 0, labels.shape[0], labels.shape[1])
+    there = labels[box[0] : box[2], box[1] : box[3]]
+    return _change(there, there != target, target, box)
+
+
 def next_label(labels: ArrayLike) -> int:
     """Return the smallest number above every label in `labels` (any shape), at least 1."""
     return int(np.asarray(labels).max(initial=0)) + 1

@@ -59,6 +59,7 @@ from napari_samdepth.session.labels import (
 )
 from napari_samdepth.session.layers import PlaneSource, read_plane, read_view, spatial_shape
 from napari_samdepth.session.prompt_layers import PromptLayers
+from napari_samdepth.session.recovery import Journals, Recovered
 from napari_samdepth.session.state import SessionState
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class Annotator:
         Its prompt layers, None for none.
     labels
         Writes into Labels layers.
+    journals
+        What was written is kept there until it is saved.
     variant
         The model asked for last, and its precision.
     each_click
@@ -107,6 +110,7 @@ class Annotator:
         self._depths = depths
         self.planes = EncodedPlanes()
         self.labels = LabelsLayers(viewer)
+        self.journals = Journals()
         self.document = Document()
         self.history = History()
         self.image: Image | None = None
@@ -188,7 +192,7 @@ class Annotator:
         if not edits:
             return None
         self._state.say("")
-        return edits[0].created[0]
+        return int(edits[0].change.after[0])
 
     def clear(self) -> None:
         """Drop the mask on offer and its prompts; undo brings them back."""
@@ -230,6 +234,20 @@ class Annotator:
         """Say what a plain click means (Alt-, Shift- or right-click means the other); None flips it."""
         self.dispatch(SetForeground(not self.document.foreground if foreground is None else foreground))
 
+    def set_each_click(self, each: bool | None = None) -> None:
+        """Say whether every click makes an object of its own from now on; None flips it."""
+        self.each_click = not self.each_click if each is None else each
+        self._publish()
+
+    def number_next(self, label: int) -> None:
+        """Give the next mask this number, also one that is there, to go on with it; 0 for the next free one."""
+        self.labels.typed = label
+        self._publish()
+
+    def say(self, message: str, problem: bool = False) -> None:
+        """Show one sentence, "" for none."""
+        self._state.say(message, problem)
+
     def undo(self) -> None:
         """Take back the last click, choice, clear, accepted label, or change of what searches found."""
         step, self.history = self.history.undo()
@@ -239,6 +257,23 @@ class Annotator:
         """Do again what was undone last."""
         step, self.history = self.history.redo()
         self._go(step, backwards=False)
+
+    def recover(self, recovered: Recovered, image: Image | None) -> None:
+        """Put labels that came back into the viewer; masks of `image` go to them, and undo takes their steps back."""
+        layer = recovered.layer
+        if image is None:
+            self._viewer.add_layer(layer)
+        else:
+            # known as the image's before it is there: docks must not take it for another one
+            self.document = transition(self.document, UseLabels(layer_id(image), layer_id(layer))).document
+            self.labels.add(layer, image)
+        self.journals.adopt(recovered)
+        ours = self.history
+        self.history = replace(
+            ours, done=(*recovered.history.done, *ours.done), undone=ours.undone or recovered.history.undone
+        )
+        self._publish()
+        self._state.say(recovered.said)
 
     # the labels that masks go to
 
@@ -281,6 +316,7 @@ class Annotator:
         before = self.document
         change = transition(before, action)
         edits = (*edits, *(edit for write in change.writes if (edit := self._write(write)) is not None))
+        self.journals.note(edits, self._viewer, self.labels, self.image, self.variant.model)
         after = change.document
         # writing the first label makes its layer, which becomes the image's
         after = replace(after, targets=self.document.targets) if change.writes else after
@@ -301,8 +337,8 @@ class Annotator:
                 pass
         self.document = after
         self._draw(before)
-        if change.say:
-            self._state.say(change.say, problem=True)
+        if said := change.say or self.journals.take_message():
+            self._state.say(said, problem=True)
         return change, edits
 
     def need_encoded(self, what: str) -> Encoded:
@@ -361,6 +397,7 @@ class Annotator:
     def forget(self, layer: Layer) -> None:
         """A layer was removed from the viewer."""
         self.labels.forget(layer)
+        self.journals.forget(layer)
         if self.image is not None and layer is self.image:
             self.finish()
             self._state.say(f"“{layer.name}” was removed; choose another image and press Start.")
@@ -390,6 +427,7 @@ class Annotator:
     def close(self) -> None:
         """Stop for good: let go of the viewer and of all models."""
         self.finish()
+        self.journals.close()
         self.planes.clear()
         for name in DIMS:
             getattr(self._viewer.dims.events, name).disconnect(self._on_view_changed)
@@ -432,6 +470,7 @@ class Annotator:
             "Control-Shift-Z": self.redo,
             "N": self.next_candidate,
             "B": self.toggle_foreground,
+            "E": self.set_each_click,
         }
 
     def _choose_target(self, image: Image, labels: Labels | None) -> None:
@@ -592,18 +631,21 @@ class Annotator:
         if layer is not None and step.plane is not None:
             show_plane(layer, as_shown(step.plane), self._viewer)
         self._state.say("")
+        done: list[LabelEdit] = []
         try:
-            done = [
-                self.labels.replay(edit, backwards)
+            done += (
+                edit
                 for edit in (tuple(reversed(step.edits)) if backwards else step.edits)
-            ]
+                if self.labels.replay(edit, backwards)
+            )
         except LayerError as error:
             self._state.say(str(error), problem=True)
         else:
-            if not all(done):
+            if len(done) < len(step.edits):
                 self._state.say(
                     "That label was changed or removed since, so its pixels stay as they are.", problem=True
                 )
+        self.journals.note_travel(done, backwards)
         before = self.document
         self.document = (step.before if backwards else step.after).carried(before)
         self._draw(before)
@@ -646,7 +688,8 @@ class Annotator:
         state.foreground = document.foreground
         state.waiting = len(document.waiting)
         state.can_undo, state.can_redo = self.history.can_undo, self.history.can_redo
-        state.next_label = self.labels.next_number(self.layer)
+        state.next_label = self.labels.typed or self.labels.next_number(self.layer)
+        state.each_click = self.each_click
         self._show_live()
 
     def _show_live(self) -> None:

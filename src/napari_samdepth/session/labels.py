@@ -58,13 +58,20 @@ def find_layer(viewer: ViewerModel, identity: str) -> Any:
 
 
 class LabelsLayers:
-    """Makes Labels layers and writes edits into them, never over other labels; takes edits back and does them again."""
+    """Makes Labels layers and writes edits into them, never over other labels; takes edits back and does them again.
+
+    Attributes
+    ----------
+    typed
+        The number that the user gave for the next mask, also one that is there; 0 for the next free one.
+    """
 
     def __init__(self, viewer: ViewerModel) -> None:
         """Write into layers of `viewer`."""
         self._viewer = viewer
         self._taken: WeakKeyDictionary[LabelEdit, pd.DataFrame] = WeakKeyDictionary()
         self._made: dict[str, str] = {}
+        self.typed = 0
         self._highest: tuple[ref[Labels], Any, int] | None = None
         self._writing = False
 
@@ -135,9 +142,9 @@ class LabelsLayers:
         """
         request, patch = write.request, write.patch
         check_writable(layer)
-        number = request.editing or self.next_number(layer)
+        number = request.editing or self.typed or self.next_number(layer)
         plane = matching_plane(image, as_shown(request.plane), layer, self._viewer.dims)
-        self._widen(layer, number)
+        self.widen(layer, number)
         view = plane_view(layer, plane)
         if request.editing and request.base is not None:
             added, removed = _difference(patch, request.base)
@@ -153,8 +160,10 @@ class LabelsLayers:
                 raise AlreadyLabelled(there)
         if change is None:
             return None
-        edit = LabelEdit(layer_id(layer), plane, change, () if request.editing else (number,), request.prompts)
+        goes_on = bool(request.editing or (self.typed and (layer.data == number).any()))
+        edit = LabelEdit(layer_id(layer), plane, change, () if goes_on else (number,), request.prompts)
         self._apply(layer, edit, number)
+        self.typed = self.typed if request.editing else 0
         layer.selected_label = number
         return edit
 
@@ -178,7 +187,7 @@ class LabelsLayers:
         new = (free > 0) & (free >= LEAST_FREE * np.bincount(found.ravel(), minlength=count + 1)[1:])
         first = self.next_number(layer)
         last = first - 1 + int(new.sum())
-        self._widen(layer, last)
+        self.widen(layer, last)
         given = np.zeros(count, dtype=np.uint64)  # a label may need all 64 bits
         given[new] = np.arange(int(new.sum()), dtype=np.uint64) + np.uint64(first)
         numbers = as_numbers(given)
@@ -194,7 +203,7 @@ class LabelsLayers:
         """Apply a change of a layer's plane that a tool made. Raises LayerError if the layer cannot be written."""
         check_writable(layer)
         edit = LabelEdit(layer_id(layer), plane, change, created)
-        self._widen(layer, int(change.after.max(initial=0)))
+        self.widen(layer, int(change.after.max(initial=0)))
         self._apply(layer, edit, max(created, default=0))
         return edit
 
@@ -250,7 +259,7 @@ class LabelsLayers:
         """Write (or take back) a change of a plane, as one step of the layer's own undo history."""
         change = edit.change
         values = change.before if revert else change.after
-        self._widen(layer, int(values.max(initial=0)))
+        self.widen(layer, int(values.max(initial=0)))
         uniform = len(values) > 0 and bool((values == values[0]).all())
         value = int(values[0]) if uniform else np.asarray(values, dtype=layer.data.dtype)
         self._writing = True
@@ -260,7 +269,8 @@ class LabelsLayers:
         finally:
             self._writing = False
 
-    def _widen(self, layer: Labels, number: int) -> None:
+    def widen(self, layer: Labels, number: int) -> None:
+        """Let a layer hold a number, in a wider dtype where need be. Raises LayerError where it cannot."""
         try:
             dtype = widened(layer.data.dtype, number)
         except ValueError as error:

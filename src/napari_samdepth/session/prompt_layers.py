@@ -77,16 +77,21 @@ class PromptLayers:
 
     def show(self, keys: dict[str, Callable[[], Any]]) -> None:
         """Add the layers to the viewer, above all others, ready for clicks; `keys` act in these layers only."""
-        self._keys = tuple(keys)
         for layer in self.layers:
             if layer not in self._viewer.layers:
                 self._viewer.add_layer(layer)
-            for key, action in keys.items():
-                layer.bind_key(key, lambda _layer, act=action: act(), overwrite=True)
+        self.bind(keys)
         self.points.events.data.connect(self._on_data)
         self.shapes.events.data.connect(self._on_data)
         self.points.mouse_drag_callbacks.insert(0, self._on_press)
         self.focus()
+
+    def bind(self, keys: dict[str, Callable[[], Any]]) -> None:
+        """Let more keys act in these layers, until they go."""
+        self._keys = tuple(dict.fromkeys((*self._keys, *keys)))
+        for layer in self.layers:
+            for key, action in keys.items():
+                layer.bind_key(key, lambda _layer, act=action: act(), overwrite=True)
 
     def place(self) -> None:
         """Put our layers where the image is now, in the units that the view has now."""

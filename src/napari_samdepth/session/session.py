@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ from napari_samdepth.session.choices import Variant, device_text
 from napari_samdepth.session.depths import Depths
 from napari_samdepth.session.geometry import centre_on, go_to_plane, stack_position
 from napari_samdepth.session.jobs import Lane, Progress
+from napari_samdepth.session.label_edits import LabelEdits
 from napari_samdepth.session.readouts import Readouts
+from napari_samdepth.session.recovery import image_of, restored, unsaved_work
 from napari_samdepth.session.state import SessionState
 from napari_samdepth.session.text_search import Words
-from napari_samdepth.storage.export import write_table
+from napari_samdepth.storage.export import write_labels, write_table
+from napari_samdepth.storage.journal import Recoverable
 
 _SESSIONS: WeakKeyDictionary[ViewerModel, ref[AnnotationSession]] = WeakKeyDictionary()
 """Both sides are weak: a session holds its viewer and would keep it alive from here; the viewer holds the session."""
@@ -59,6 +63,8 @@ class AnnotationSession:
         The search for all masks of the picture.
     words
         The search for what words name.
+    tools
+        Tools on labels that are there: delete, merge, split, fill holes, keep the largest piece, smooth.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -73,6 +79,7 @@ class AnnotationSession:
         self._annotator = Annotator(viewer, self.lane, self.state, self.depths)
         self.everything = Everything(viewer, self.lane, self.state, self._annotator)
         self.words = Words(viewer, self.lane, self.state, self._annotator)
+        self.tools = LabelEdits(viewer, self._annotator)
         self.depths.changed.connect(self._annotator.read_live)
         self.depths.failed.connect(self._annotator.fail)
         # napari holds methods weakly and other callables strongly: this one keeps the session as long as the viewer
@@ -129,7 +136,10 @@ class AnnotationSession:
             raise LayerError(f"“{image.name}” is not in this viewer; add it first.")
         self._annotator.as_shown = as_shown
         source = self._annotator.read(image)
+        self.tools.end_split()
         self._annotator.begin(image, source, Variant(model, precision), _real(points), _real(labels))
+        if self._annotator.prompts is not None:
+            self._annotator.prompts.bind(self._tool_keys)
 
     def accept(self) -> int | None:
         """Make the mask on offer a label; return its number, None where there is no mask (yet).
@@ -145,8 +155,11 @@ class AnnotationSession:
         return self._annotator.accept()
 
     def clear(self) -> None:
-        """Drop the mask on offer and its prompts; undo brings them back."""
-        self._annotator.clear()
+        """Drop the mask on offer and its prompts (undo brings them back), or leave a label that was to be split."""
+        if self.tools.splitting:
+            self.tools.end_split()
+        else:
+            self._annotator.clear()
 
     def stop(self) -> None:
         """Cancel what is running: loading, encoding, depth, decoding, reading a large stack; other readouts go on."""
@@ -192,6 +205,89 @@ class AnnotationSession:
     def toggle_foreground(self, foreground: bool | None = None) -> None:
         """Say what a plain click means (Alt-, Shift- or right-click means the other); None flips it."""
         self._annotator.toggle_foreground(foreground)
+
+    def set_each_click(self, each: bool | None = None) -> None:
+        """Say whether every click makes an object of its own, accepted at once; None flips it."""
+        self._annotator.set_each_click(each)
+
+    def number_next(self, label: int) -> None:
+        """Give the next accepted mask this number, also one that is there already; 0 for the next free one.
+
+        So an object is gone on with in another slice. Raises LayerError if it is negative.
+        """
+        if label < 0:
+            raise LayerError(f"A label is a number above 0, got {label}.")
+        self._annotator.number_next(label)
+
+    def delete_labels(self, numbers: Collection[int], labels: Labels | None = None) -> None:
+        """Make labels background, in all slices of a layer (None: the one that masks go to), as one step of undo.
+
+        Raises LayerError if there is no such label, or the layer cannot be written.
+        """
+        self.tools.delete(numbers, _real(labels))
+
+    def merge_labels(self, numbers: Collection[int], into: int, labels: Labels | None = None) -> None:
+        """Give the pixels of labels the number `into`; layer, slices and errors as in `delete_labels`."""
+        self.tools.merge(numbers, into, _real(labels))
+
+    def split_label(
+        self, label: int, first: tuple[float, float], second: tuple[float, float], labels: Labels | None = None
+    ) -> int:
+        """Split a label of the shown slice in two, where it is narrow between two points; return the new number.
+
+        Parameters
+        ----------
+        label
+            The label.
+        first, second
+            (row, col) in pixels of the shown plane, one in each part; the part of `first` keeps its number.
+        labels
+            Its layer; None takes the one that masks go to.
+
+        Raises
+        ------
+        LayerError
+            If the points do not lie on two pixels of the label, or the layer cannot be written.
+        """
+        return self.tools.split(label, first, second, _real(labels))
+
+    def split_by_clicks(self, label: int, labels: Labels | None = None) -> None:
+        """Let the next two clicks split a label of the shown slice; errors as in `split_label`."""
+        self.tools.begin_split(label, _real(labels))
+
+    def fill_holes(self, label: int, labels: Labels | None = None) -> None:
+        """Fill the background that a label encloses in the shown slice; other labels in it stay. Raises LayerError."""
+        self.tools.fill_holes(label, _real(labels))
+
+    def keep_largest(self, label: int, labels: Labels | None = None) -> None:
+        """Keep the largest piece of a label in the shown slice. Raises LayerError."""
+        self.tools.keep_largest(label, _real(labels))
+
+    def smooth_label(self, label: int, labels: Labels | None = None) -> None:
+        """Smooth a label's outline in the shown slice, over no other label. Raises LayerError."""
+        self.tools.smooth(label, _real(labels))
+
+    def click_on(self) -> None:
+        """Select the layer that is clicked in, so that clicks are prompts again."""
+        self.tools.end_split()
+        if self._annotator.prompts is not None:
+            self._annotator.prompts.focus()
+
+    @property
+    def clicks_are_off(self) -> bool:
+        """Whether a click on the canvas is no prompt: another layer is selected, or the points are not added to."""
+        prompts = self._annotator.prompts
+        if prompts is None or self.tools.splitting:
+            return False
+        active = self._viewer.layers.selection.active
+        if active is prompts.points:
+            return str(prompts.points.mode) != "add"
+        return active is not prompts.shapes
+
+    @property
+    def variant(self) -> Variant:
+        """The model that was started, and how exactly it runs."""
+        return self._annotator.variant
 
     def add_depth(
         self, model: str = "builtin", image_layer: Image | None = None, *, precision: Precision = "float32"
@@ -285,6 +381,76 @@ class AnnotationSession:
         """Write a readout as CSV; raises OSError, FileExistsError where a file is there and `overwrite` is False."""
         write_table(path, table, overwrite=overwrite)
 
+    def save_labels(self, path: str | Path, labels: Labels | None = None, *, overwrite: bool = True) -> Path:
+        """Write labels as a TIFF, after which nothing of them is left to recover.
+
+        Parameters
+        ----------
+        path
+            Where to.
+        labels
+            None takes the layer that accepted masks go to.
+        overwrite
+            Whether a file that is there may be replaced.
+
+        Raises
+        ------
+        LayerError
+            If there are no labels.
+        OSError
+            If the file cannot be written (FileExistsError if it is there and `overwrite` is False).
+        """
+        layer = _real(labels) if labels is not None else self.masks.layer
+        if layer is None:
+            raise LayerError("There are no labels to save; accept a mask first, or name a Labels layer.")
+        written = write_labels(path, layer.data, overwrite=overwrite)
+        self._annotator.journals.saved(layer, written.resolve())
+        self.state.say(f"Labels saved to {written}.")
+        return written
+
+    def recoverable(self) -> list[Recoverable]:
+        """Return the work of all sessions that was not saved when they ended, the latest first."""
+        return unsaved_work()
+
+    def request_recoverable(self, done: Callable[[list[Recoverable]], None]) -> None:
+        """Do what `recoverable` does beside the models' work, and call `done` with it on the main thread."""
+        self.lane.submit("recoverable", lambda _report: unsaved_work(), done, self._annotator.fail, aside=True)
+
+    def recover(self, item: Recoverable, image_layer: Image | None = None) -> Labels:
+        """Bring labels back that were not saved, as a layer with their undo steps; the journal goes on with it.
+
+        Parameters
+        ----------
+        item
+            One of `recoverable`.
+        image_layer
+            The image that they belong to; None takes the one of that file or name, and opens the file where it is not
+            in the viewer. Where the image is gone, or is another now, that is said and the labels come all the same.
+
+        Raises
+        ------
+        JournalError
+            If the work is restored in another window, was discarded meanwhile, or cannot be read.
+        """
+        image = _real(image_layer) if image_layer is not None else image_of(item, self._viewer)
+        if image is None and Path(item.image_path).is_file():
+            # a reader may fail in any way; the labels come without the image then
+            with suppress(Exception):
+                self._viewer.open(item.image_path)
+            image = image_of(item, self._viewer)
+        found = restored(item, image, self._annotator.document)
+        self._annotator.recover(found, image)
+        return found.layer
+
+    def save_recoverable(self, item: Recoverable, path: str | Path, *, overwrite: bool = True) -> None:
+        """Write labels that were not saved as a TIFF; they cannot be recovered afterwards.
+
+        Raises JournalError if they cannot be read, OSError if the file cannot be written.
+        """
+        write_labels(path, item.work().labels, overwrite=overwrite)
+        item.discard()
+        self.state.say(f"Labels saved to {path}.")
+
     def show_label(self, labels: Labels, label: int, plane: int | None = None) -> None:
         """Select a label in its layer and centre the view on it; `plane` is the slice of a stack to go to."""
         labels.selected_label = label
@@ -319,6 +485,7 @@ class AnnotationSession:
 
     def close(self) -> None:
         """Cancel everything, let go of the viewer and of all models; labels and depth stay."""
+        self.tools.end_split()
         self.lane.close()
         self._annotator.close()
         self.words.close()
@@ -338,6 +505,36 @@ class AnnotationSession:
             if isinstance(layer, Image) and not self.depths.made(layer):
                 return layer
         raise LayerError("There is no image; open one, or try File ▸ Open Sample ▸ SAM and depth.")
+
+    @property
+    def _tool_keys(self) -> dict[str, Callable[[], Any]]:
+        """Keys that act on the label under the mouse."""
+
+        def on_label(tool: Callable[[int], Any]) -> Callable[[], None]:
+            def act() -> None:
+                label = self.tools.under_cursor()
+                try:
+                    if not label:
+                        raise LayerError("There is no label under the mouse.")
+                    tool(label)
+                except LayerError as error:
+                    self.state.say(str(error), problem=True)
+
+            return act
+
+        def merge(label: int) -> None:
+            self.merge_labels([label], int(self.tools.layer(None).selected_label))
+
+        return {
+            "Escape": self.clear,
+            "Shift-D": on_label(lambda label: self.delete_labels([label])),
+            "Shift-M": on_label(merge),
+            "Shift-X": on_label(self.split_by_clicks),
+            "Shift-F": on_label(self.fill_holes),
+            "Shift-L": on_label(self.keep_largest),
+            "Shift-S": on_label(self.smooth_label),
+            "Shift-R": on_label(self.edit),
+        }
 
     def _on_layer_removed(self, event: Any) -> None:
         layer: Layer = event.value

@@ -30,6 +30,8 @@ class SessionState:
         Index of the mask shown among them.
     foreground
         Whether a plain click means foreground.
+    each_click
+        Whether every click makes an object of its own.
     next_label
         The number that the next accepted mask gets.
     editing
@@ -70,6 +72,7 @@ class SessionState:
     scores: tuple[float, ...] = ()
     chosen: int = 0
     foreground: bool = True
+    each_click: bool = False
     next_label: int = 1
     editing: int = 0
     live: dict[str, float] = field(default_factory=dict)

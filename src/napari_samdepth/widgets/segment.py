@@ -6,10 +6,21 @@ from functools import partial
 
 from napari.components import ViewerModel
 from napari.layers import Labels, Points
-from qtpy.QtWidgets import QButtonGroup, QCheckBox, QFrame, QLabel, QPushButton, QRadioButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QCheckBox,
+    QFrame,
+    QLabel,
+    QPushButton,
+    QRadioButton,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_samdepth.widgets.dock import Dock
 from napari_samdepth.widgets.everything import EverythingFold
+from napari_samdepth.widgets.label_tools import LabelToolsFold
 from napari_samdepth.widgets.models import ModelPicker, may_use
 from napari_samdepth.widgets.parts import (
     Message,
@@ -20,12 +31,14 @@ from napari_samdepth.widgets.parts import (
     plain_number,
     row,
 )
+from napari_samdepth.widgets.unsaved import UnsavedWork
 from napari_samdepth.widgets.words import WordsFold
 
 MASKS_SHOWN = 3
 HELP = (
-    "Click on an object. Alt-click: not this. Drag in “SAM shapes”: a box.\n"
-    "Enter accepts, Esc clears, N next mask, Ctrl+Z undoes."
+    "Click on an object; right-click or Shift-click: not this. Or draw in “SAM shapes”: a box, a path along it "
+    "(scribble), a polygon around it (lasso).\n"
+    "Enter accepts, Esc clears, N next mask, Ctrl+Z undoes, E each click is an object."
 )
 
 
@@ -35,11 +48,14 @@ class SegmentWidget(Dock):
     def __init__(self, napari_viewer: ViewerModel) -> None:
         """Build the dock for a viewer."""
         super().__init__(napari_viewer)
+        self.unsaved = UnsavedWork(self)
+        self.column.addWidget(self.unsaved)
         self._build_source()
         self.progress = ProgressRow(self.session.stop)
         self.column.addWidget(self.progress)
         self.message = Message(self.viewer)
         self.column.addWidget(self.message)
+        self._build_clicks_off()
         self.work = QWidget()
         self._build_work(QVBoxLayout(self.work))
         self.column.addWidget(self.work)
@@ -50,6 +66,7 @@ class SegmentWidget(Dock):
         self.viewer.layers.selection.events.active.connect(self._on_selection)
         self._on_selection()
         self.refresh()
+        self.unsaved.look()
         self.session.find_device()
 
     def start(self) -> None:
@@ -79,20 +96,32 @@ class SegmentWidget(Dock):
         self.model.refresh()
         started = self.session.image is not None
         enable(self.start_button, self.model.choice.problem if self.image.count() else "Open an image first.")
-        self.start_button.setText("Start" if not started or self._other_image() else "Restart")
+        other = self._other_image() or self._other_model()
+        self.start_button.setText("Start" if not started or other else "Restart")
+        self.not_started.setVisible(started and self._other_model())
+        self.not_started.setText(f"Press Start to use {self.model.choice.title.partition(' · ')[0]}.")
+        self.clicks_off.setVisible(started and self.session.clicks_are_off)
         self.work.setVisible(started)
         self._show_masks()
         self.foreground.setChecked(state.foreground)
         self.background.setChecked(not state.foreground)
         missing = "The image is still being encoded." if state.phase == "busy" else "Click on an object first."
-        waiting = "" if state.scores else missing
+        asked = self.session.masks.document.asked is not None
+        waiting = "" if state.scores or asked else missing
         enable(self.accept_button, waiting)
         enable(self.clear_button, waiting)
         enable(self.undo_button, "" if state.can_undo else "There is nothing to undo.")
         enable(self.redo_button, "" if state.can_redo else "There is nothing to redo.")
         enable(self.edit_button, "" if self.session.masks.layer is not None else "There is no label to refine yet.")
-        what = f"refining label {state.editing}" if state.editing else f"next label {state.next_label}"
-        self.next_label.setText(what)
+        self.edit_button.setText(f"Refine label {state.occupied}" if state.occupied else "Refine label")
+        self.each_click.setChecked(state.each_click)
+        self.next_title.setText(f"Refining label {state.editing}" if state.editing else "Next label")
+        self.next_label.setVisible(not state.editing)
+        self.next_label.blockSignals(True)
+        self.next_label.setValue(state.next_label)
+        self.next_label.blockSignals(False)
+        self.waiting.setText(f"{state.waiting} waiting" if state.waiting else "")
+        self.tools.refresh()
         self.everything.refresh()
         self.words.refresh()
 
@@ -121,6 +150,9 @@ class SegmentWidget(Dock):
         self.column.addWidget(self.as_shown)
         self.column.addWidget(self.model.coarser)
         self.column.addWidget(self.model.hint)
+        self.not_started = QLabel("")
+        self.not_started.setWordWrap(True)
+        self.column.addWidget(self.not_started)
         self.start_button = button("Start", "Encode the shown image; then every click is answered.", self.start)
         self.start_button.setObjectName("start")
         self.column.addWidget(self.start_button)
@@ -148,6 +180,12 @@ class SegmentWidget(Dock):
         self.background.setToolTip("A click says: this does not belong to the object. Key: B")
         self.foreground.toggled.connect(self.session.toggle_foreground)
         column.addLayout(row(QLabel("Click is"), self.foreground, self.background, stretch=True))
+        self.each_click = QCheckBox("Each click is an object")
+        self.each_click.setToolTip(
+            "Every click makes a label at once: for many objects that one click each finds. Key: E"
+        )
+        self.each_click.toggled.connect(self.session.set_each_click)
+        column.addWidget(self.each_click)
         self.masks = [self._mask_button(index) for index in range(MASKS_SHOWN)]
         group = QButtonGroup(self)
         for made in self.masks:
@@ -167,16 +205,34 @@ class SegmentWidget(Dock):
             "Refine label", "Click more on the label that is selected in the Labels layer.", self._edit
         )
         column.addLayout(row(self.undo_button, self.redo_button, self.edit_button))
-        self.next_label = QLabel("")
-        column.addWidget(self.next_label)
+        self.next_title = QLabel("")
+        self.next_label = QSpinBox()
+        self.next_label.setRange(1, 2**31 - 1)
+        self.next_label.setKeyboardTracking(False)
+        self.next_label.setToolTip("The number of the next mask; type one that is there to go on with that object.")
+        self.next_label.valueChanged.connect(self.session.number_next)
+        self.waiting = QLabel("")
+        self.waiting.setToolTip("Objects that were accepted and are written when the model has answered.")
+        column.addLayout(row(self.next_title, self.next_label, self.waiting, stretch=True))
         self.help = QLabel(HELP)
         self.help.setWordWrap(True)
-        self.help.setEnabled(False)
         column.addWidget(self.help)
+        self.tools = LabelToolsFold(self)
+        column.addWidget(self.tools)
         self.everything = EverythingFold(self)
         column.addWidget(self.everything)
         self.words = WordsFold(self)
         column.addWidget(self.words)
+
+    def _build_clicks_off(self) -> None:
+        self.clicks_off = QFrame()
+        inner = QVBoxLayout(self.clicks_off)
+        inner.setContentsMargins(0, 0, 0, 0)
+        text = QLabel("Clicks are off: another layer is selected.")
+        text.setWordWrap(True)
+        self.click_on_button = button("Click here", "Select the layer to click in.", self.session.click_on)
+        inner.addLayout(row(text, self.click_on_button))
+        self.column.addWidget(self.clicks_off)
 
     def _mask_button(self, index: int) -> QPushButton:
         made = button("", "Show this mask; its score is the model's own estimate. Key: N", lambda: self._choose(index))
@@ -210,11 +266,15 @@ class SegmentWidget(Dock):
     def _edit(self) -> None:
         layer = self.session.masks.layer
         if layer is not None:
-            self.attempt(lambda: self.session.edit(int(layer.selected_label)))
+            label = self.session.state.occupied or int(layer.selected_label)
+            self.attempt(lambda: self.session.edit(label))
 
     def _use_target(self) -> None:
         self.attempt(lambda: self.session.masks.use(self.target.layer))
         self.refresh()
+
+    def _other_model(self) -> bool:
+        return self.session.image is not None and self.model.variant != self.session.variant
 
     def _other_image(self) -> bool:
         return self.image.layer is not self.session.image
