@@ -31,7 +31,8 @@ from napari_samdepth.session.geometry import Shown
 from napari_samdepth.session.labels import LabelsLayers, add_features, as_shown, find_layer, layer_id
 from napari_samdepth.session.layers import placement, spatial_shape
 from napari_samdepth.storage.images import read_labels
-from napari_samdepth.storage.journal import Journal, Recoverable, recoverable
+from napari_samdepth.storage.journal import Journal, recoverable
+from napari_samdepth.storage.journal import Recoverable as Recoverable  # noqa: PLC0414 (docks show it)
 from napari_samdepth.storage.prompts import image_digest
 
 COUNTED = 2**28

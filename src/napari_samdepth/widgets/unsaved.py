@@ -14,7 +14,7 @@ from napari_samdepth.widgets.dock import Dock
 from napari_samdepth.widgets.parts import button, row
 
 if TYPE_CHECKING:
-    from napari_samdepth.storage.journal import Recoverable
+    from napari_samdepth.session.recovery import Recoverable
 
 
 class UnsavedWork(QFrame):
