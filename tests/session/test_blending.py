@@ -94,16 +94,16 @@ def test_an_object_that_only_all_channels_show_is_found(session: AnnotationSessi
     disc = left > 100
     assert (mask & disc).sum() > 0.85 * (mask | disc).sum()
     # what is blended otherwise is another picture; adding depth or labels is not
-    encoded = session._annotator.encoding.current
+    encoded = session._annotator.encoded
     session.accept()
     session.add_depth()
     assert session.wait(WAIT)
-    assert session._annotator.encoding.current is encoded
+    assert session._annotator.encoded is encoded
     channel.visible = False
-    assert session._annotator.encoding.current is None
+    assert session._annotator.encoded is None
     click(session, viewer_model, 20, 20)
-    assert not np.array_equal(session._annotator.encoding.current.rgb, encoded.rgb)
+    assert not np.array_equal(session._annotator.encoded.rgb, encoded.rgb)
     session.start(image)
     assert session.wait(WAIT)
     channel.visible = True
-    assert session._annotator.encoding.current is not None, "by itself the image is as it was"
+    assert session._annotator.encoded is not None, "by itself the image is as it was"

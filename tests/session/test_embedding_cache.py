@@ -35,7 +35,7 @@ def clicked(session: AnnotationSession, viewer: ViewerModel) -> NDArray[Any]:
     viewer.layers["SAM prompts"].add(list(COIN))
     assert session.wait(WAIT)
     assert session.accept() == 1
-    labels: NDArray[Any] = viewer.layers["coins masks"].data
+    labels: NDArray[Any] = session.masks.layer.data
     return labels
 
 

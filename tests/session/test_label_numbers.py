@@ -9,6 +9,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_samdepth.core.errors import LayerError
+from napari_samdepth.session.geometry import shown_plane
 from napari_samdepth.session.session import AnnotationSession
 from napari_samdepth.storage.export import write_labels
 
@@ -81,7 +82,8 @@ def test_many_labels_at_once_beyond_63_bits(
     assert session.wait(WAIT)
     found = np.zeros(mine.shape, dtype=np.int32)
     found[10:20, 10:20], found[10:20, 30:40] = 1, 2
-    numbers = session.masks.write_many(found, 2, image, lambda commit: None)
-    assert numbers is not None
+    plane = shown_plane(image, viewer_model.dims)
+    edit, numbers = session._annotator.labels.write_many(found, 2, image, plane, labels)
+    assert edit is not None
     assert numbers.tolist() == [2**63 - 1, 2**63]
     assert [int(labels.data[15, col]) for col in (15, 35)] == [2**63 - 1, 2**63]

@@ -65,9 +65,9 @@ def test_another_thickness_is_another_picture(session: AnnotationSession, viewer
         click(session, viewer_model, 2, 40, col)
         assert session.accept() == number
         disc = (rows - 40) ** 2 + (cols - col) ** 2 < 200
-        mask = viewer_model.layers["SAM masks"].data[2] == number
+        mask = session.masks.layer.data[2] == number
         assert (mask & disc).sum() > 0.8 * (mask | disc).sum()
-    assert not viewer_model.layers["SAM masks"].data[[0, 1, 3, 4]].any(), "labels go to the middle slice"
+    assert not session.masks.layer.data[[0, 1, 3, 4]].any(), "labels go to the middle slice"
     click(session, viewer_model, 2, 20, 50)
     image.projection_mode = "mean"
     assert session.lane.busy("embed"), "the mask on offer is made anew for the new look"

@@ -68,19 +68,19 @@ def test_masks_at_the_resolution_in_view(
     look_at(viewer_model, image, FIRST + 150, 1.5)
     session.start(image)
     assert session.wait(WAIT)
-    shown = session._annotator.encoding.current.shown
+    shown = session._annotator.encoded.shown
     assert shown.level == 0
     assert max(shown.shape) < 1000
     click(session, viewer_model, *(FIRST + COIN))
     assert overlap(preview(viewer_model), plain) > 0.85
     session.accept()
-    labels = viewer_model.layers["SAM masks"]
+    labels = session.masks.layer
     assert overlap(labels.data == 1, plain) > 0.85
     # a click elsewhere: what is around it is encoded, and undo goes back to where the first mask was made
     other = FIRST + np.array([303 * 3, 384 * 3])
     look_at(viewer_model, image, other + 150, 1.5)
     click(session, viewer_model, *(other + COIN))
-    assert session._annotator.encoding.current.shown != shown
+    assert session._annotator.encoded.shown != shown
     assert overlap(preview(viewer_model), plain, other) > 0.85
     session.undo()
     assert not preview(viewer_model).any()
@@ -99,12 +99,12 @@ def test_another_zoom_encodes_anew(
     image = viewer_model.add_image(big(coins, 3), multiscale=True, contrast_limits=(0, 255))
     session.start(image)
     assert session.wait(WAIT)
-    encoding = session._annotator.encoding
-    assert (encoding.current.shown.level, encoding.current.shown.origin) == (1, None), "all of it is looked at"
+    annotator = session._annotator
+    assert (annotator.encoded.shown.level, annotator.encoded.shown.origin) == (1, None), "all of it is looked at"
     look_at(viewer_model, image, FIRST + COIN, 2)
-    assert encoding.current is not None, "looking is free"
+    assert annotator.encoded is not None, "looking is free"
     click(session, viewer_model, *(FIRST + COIN))
-    near = encoding.current.shown
+    near = annotator.encoded.shown
     assert near.level == 0
     look_at(viewer_model, image, FIRST + COIN + 5, 2.2)
     viewer_model.layers["SAM prompts"].add(FIRST + COIN + 3)
@@ -114,7 +114,7 @@ def test_another_zoom_encodes_anew(
     with pytest.raises(ValueError, match="being encoded as it looks now"):
         session.everything.search(4, 0)
     assert session.wait(WAIT)
-    assert encoding.current.shown.level == 1
+    assert annotator.encoded.shown.level == 1
 
 
 def test_a_label_keeps_what_lies_outside_of_the_window(
@@ -129,13 +129,16 @@ def test_a_label_keeps_what_lies_outside_of_the_window(
     look_at(viewer_model, image, FIRST + COIN, 2)
     session.start(image, labels=labels)
     assert session.wait(WAIT)
-    masks, encoded = session.masks, session._annotator.encoding.current
-    part = masks.mask_of(1, encoded.image, encoded.shown)
+    encoded = session._annotator.encoded
+    part = session._annotator.labels.mask_of(1, labels, encoded.image, encoded.shown)
     assert part.area == 256, "the part in the window"
-    assert masks.write(part, encoded.image, encoded.shown, 1) is None, "nothing is lost, nothing changes"
     session.edit(1)
     assert session.wait(WAIT)
-    whole = session._annotator.encoding.current.shown
+    assert session.accept() == 1
+    assert np.array_equal(labels.data, mine), "nothing is lost, nothing changes"
+    session.edit(1)
+    assert session.wait(WAIT)
+    whole = session._annotator.encoded.shown
     assert whole.origin is None or (np.array(whole.shape) > [row - 100, col - 100]).all()
 
 
@@ -150,13 +153,13 @@ def test_a_search_covers_what_is_looked_at(
     session.everything.search(5, 0)
     assert session.wait(WAIT)
     assert session.everything.accept() > 3
-    rows, cols = np.nonzero(viewer_model.layers["SAM masks"].data)
-    shown = session._annotator.encoding.current.shown
+    rows, cols = np.nonzero(session.masks.layer.data)
+    shown = session._annotator.encoded.shown
     low, high = np.array(shown.origin), np.array(shown.origin) + shown.shape
     assert (low <= [rows.min(), cols.min()]).all()
     assert ([rows.max(), cols.max()] < high).all()
     session.undo()
-    assert not viewer_model.layers["SAM masks"].data.any()
+    assert not session.masks.layer.data.any()
 
 
 def test_a_window_lies_where_its_pixels_are(viewer_model: ViewerModel) -> None:

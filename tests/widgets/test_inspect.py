@@ -88,7 +88,7 @@ def test_clicks_do_not_wait_for_a_readout(inspect: InspectWidget, monkeypatch: p
 
     def wait(*_args: Any) -> pd.DataFrame:
         assert gate.wait(60)
-        return pd.DataFrame({"area": [1]}, index=pd.Index([1], name="label"))
+        return pd.DataFrame({"area": [1], "valid_share": [1.0]}, index=pd.Index([1], name="label"))
 
     monkeypatch.setattr(readouts, "depth_readout", wait)
     inspect.read()

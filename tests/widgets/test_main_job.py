@@ -173,6 +173,6 @@ def test_the_model_sees_all_channels_where_that_is_chosen(bench: Bench) -> None:
     bench.segment.as_shown.setChecked(True)
     bench.segment.start()
     bench.until(lambda: state.phase == "ready")
-    rgb = bench.session._annotator.encoding.current.rgb
+    rgb = bench.session._annotator.encoded.rgb
     assert np.array_equal(rgb[..., 1], data.coins()[:90, :120])
     assert (rgb[..., 0] == 15).all()
