@@ -249,14 +249,15 @@ class Annotator:
         self._state.say(message, problem)
 
     def undo(self) -> None:
-        """Take back the last click, choice, clear, accepted label, or change of what searches found."""
-        step, self.history = self.history.undo()
-        self._go(step, backwards=True)
+        """Take back the last click, choice, clear, accepted label, or change of what searches found.
+
+        What changed a Labels layer that cannot be written now stays, and can be undone when it can.
+        """
+        self._go(*self.history.undo(), backwards=True)
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        step, self.history = self.history.redo()
-        self._go(step, backwards=False)
+        self._go(*self.history.redo(), backwards=False)
 
     def recover(self, recovered: Recovered, image: Image | None) -> None:
         """Put labels that came back into the viewer; masks of `image` go to them, and undo takes their steps back."""
@@ -624,27 +625,24 @@ class Annotator:
         except LayerError:
             return "", None
 
-    def _go(self, step: Step | None, backwards: bool) -> None:
+    def _go(self, step: Step | None, history: History, backwards: bool) -> None:
         if step is None:
             return
+        try:
+            self.labels.check_replay(step.edits, backwards)
+        except LayerError as error:
+            # the step stays where it is: nothing of it is done
+            self._state.say(str(error), problem=True)
+            return
+        self.history = history
         layer = find_layer(self._viewer, step.layer)
         if layer is not None and step.plane is not None:
             show_plane(layer, as_shown(step.plane), self._viewer)
         self._state.say("")
-        done: list[LabelEdit] = []
-        try:
-            done += (
-                edit
-                for edit in (tuple(reversed(step.edits)) if backwards else step.edits)
-                if self.labels.replay(edit, backwards)
-            )
-        except LayerError as error:
-            self._state.say(str(error), problem=True)
-        else:
-            if len(done) < len(step.edits):
-                self._state.say(
-                    "That label was changed or removed since, so its pixels stay as they are.", problem=True
-                )
+        edits = tuple(reversed(step.edits)) if backwards else step.edits
+        done = [edit for edit in edits if self.labels.replay(edit, backwards)]
+        if len(done) < len(edits):
+            self._state.say("That label was changed or removed since, so its pixels stay as they are.", problem=True)
         self.journals.note_travel(done, backwards)
         before = self.document
         self.document = (step.before if backwards else step.after).carried(before)
@@ -774,6 +772,7 @@ class Annotator:
         try:
             self.dispatch(Answer(key, candidates))
         except AlreadyLabelled as error:
+            self._state.occupied = error.label
             self._state.say(str(error), problem=True)
             self.dispatch(GiveUp(key))
         except LayerError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -207,15 +207,20 @@ class LabelsLayers:
         self._apply(layer, edit, max(created, default=0))
         return edit
 
-    def replay(self, edit: LabelEdit, backwards: bool) -> bool:
-        """Take an edit back, or do it again; False where the layer or its pixels are no longer what they were.
+    def check_replay(self, edits: Iterable[LabelEdit], backwards: bool) -> None:
+        """Raise LayerError if an edit could be taken back (or done again), but its layer is not to be written."""
+        for edit in edits:
+            layer = find_layer(self._viewer, edit.layer)
+            if layer is not None and still_there(layer, edit, backwards):
+                check_writable(layer)
+                values = edit.change.before if backwards else edit.change.after
+                _wide_enough(layer, int(values.max(initial=0)))
 
-        Raises LayerError if the layer cannot be written any longer.
-        """
+    def replay(self, edit: LabelEdit, backwards: bool) -> bool:
+        """Take an edit back, or do it again; False where the layer or its pixels are no longer what they were."""
         layer = find_layer(self._viewer, edit.layer)
         if layer is None or not still_there(layer, edit, backwards):
             return False
-        check_writable(layer)
         self._write_change(layer, edit, revert=backwards)
         if backwards:
             self._taken[edit] = take_features(layer, edit.created)
@@ -262,6 +267,9 @@ class LabelsLayers:
         self.widen(layer, int(values.max(initial=0)))
         uniform = len(values) > 0 and bool((values == values[0]).all())
         value = int(values[0]) if uniform else np.asarray(values, dtype=layer.data.dtype)
+        if not layer.visible:
+            # napari leaves what is hidden as it was sliced last, and takes the dtype from there
+            layer.set_view_slice()
         self._writing = True
         try:
             # another plugin may have switched on preserve_labels: data_setitem ignores it, and so must the change
@@ -271,18 +279,9 @@ class LabelsLayers:
 
     def widen(self, layer: Labels, number: int) -> None:
         """Let a layer hold a number, in a wider dtype where need be. Raises LayerError where it cannot."""
-        try:
-            dtype = widened(layer.data.dtype, number)
-        except ValueError as error:
-            raise LayerError(f"“{layer.name}” has no number left for a new label; choose another layer.") from error
-        if dtype == layer.data.dtype:
-            return
-        if isinstance(layer.data, np.memmap):
-            raise LayerError(
-                f"“{layer.name}” is a file on disk of {layer.data.dtype}, which cannot hold label {number}; "
-                f"save it as {dtype}, or choose another layer."
-            )
-        layer.data = layer.data.astype(dtype)
+        dtype = _wide_enough(layer, number)
+        if dtype != layer.data.dtype:
+            layer.data = layer.data.astype(dtype)
 
     def _follow(self, layer: Labels | None, highest: int = 0) -> None:
         """Remember a layer's highest label until somebody else changes its labels."""
@@ -327,6 +326,20 @@ def check_writable(labels: Labels) -> None:
         raise LayerError(f"“{labels.name}” is locked; unlock it, or choose another Labels layer.")
 
 
+def _wide_enough(labels: Labels, number: int) -> np.dtype[Any]:
+    """Return the dtype in which a layer can hold `number`. Raises LayerError if there is none, or it is a file's."""
+    try:
+        dtype = widened(labels.data.dtype, number)
+    except ValueError as error:
+        raise LayerError(f"“{labels.name}” has no number left for a new label; choose another layer.") from error
+    if dtype != labels.data.dtype and isinstance(labels.data, np.memmap):
+        raise LayerError(
+            f"“{labels.name}” is a file on disk of {labels.data.dtype}, which cannot hold label {number}; "
+            f"save it as {dtype}, or choose another layer."
+        )
+    return dtype
+
+
 def plane_view(labels: Labels, shown: Shown) -> NDArray[Any]:
     """Return a plane of an in-memory Labels layer as a writable view (H, W)."""
     view: NDArray[Any] = shown.take(labels.data)
@@ -336,6 +349,8 @@ def plane_view(labels: Labels, shown: Shown) -> NDArray[Any]:
 def still_there(labels: Labels, edit: LabelEdit, revert: bool) -> bool:
     """Whether the pixels of an edit hold what it wrote (to revert it) or what it found (to apply it again)."""
     expected = edit.change.after if revert else edit.change.before
+    if not isinstance(labels.data, np.ndarray):
+        return False
     try:
         held = labels.data[as_shown(edit.plane).full_index(*edit.change.indices)]
     except IndexError:

@@ -59,6 +59,8 @@ class PromptLayers:
         self.preview = _new_preview(image)
         self._preview = PreviewWriter(self.preview)
         self._keys: tuple[str, ...] = ()
+        # shapes that are to be drawn when the view is flat again: napari 0.9 stumbles over paths in a view in 3-D
+        self._later: DrawnPrompts | None = None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -146,7 +148,9 @@ class PromptLayers:
             elif not self._holds(told, waiting):
                 self._draw_points(told, waiting)
             nothing = DrawnPrompts.nothing(told.ndim)
-            if not replace(nothing, shapes=told.shapes, detections=told.detections).same(
+            flat = self._viewer.dims.ndisplay == 2
+            self._later = None if flat else told
+            if flat and not replace(nothing, shapes=told.shapes, detections=told.detections).same(
                 DrawnPrompts(nothing.points, nothing.labels, *self._read_shapes())
             ):
                 self._draw_shapes(told)
@@ -185,11 +189,14 @@ class PromptLayers:
         )
 
     def _read_shapes(self) -> tuple[tuple[DrawnShape, ...], tuple[DetectionBox, ...]]:
+        if self._later is not None:
+            return self._later.shapes, self._later.detections
         prompts, detections = [], []
         rows = self.shapes.features.itertuples(index=False)
         for vertices, kind, row in zip(self.shapes.data, self.shapes.shape_type, rows, strict=True):
             placed = points_between(np.array(vertices, dtype=np.float64), self.shapes, self.image, self._viewer.dims)
-            if row.number == NO_NUMBER:
+            # shapes that another plugin put there know of no number
+            if row.number == NO_NUMBER or np.isnan(row.number):
                 label = int(row.prompt != BACKGROUND)
                 prompts.append(DrawnShape(KINDS[str(kind)], placed, label if KINDS[str(kind)] == "scribble" else 1))
             else:
@@ -290,9 +297,14 @@ class UsersPoints:
     def __init__(self, layer: Points) -> None:
         """Give the layer the feature that tells foreground from background, and its colours."""
         self._layer = layer
-        plain = str(layer.face_color_mode) == "direct"
-        # colours that follow a feature of the user's are theirs to choose again
-        self._own = dict(zip(map(tuple, layer.data), layer.face_color.copy(), strict=True)) if plain else None
+        self._mode = str(layer.face_color_mode)
+        self._own: dict[bytes, list[Any]] = {}
+        for point, colour in zip(layer.data, layer.face_color.copy(), strict=True):
+            self._own.setdefault(point.tobytes(), []).append(colour)
+        # napari tells nowhere else which feature colours follow
+        followed = getattr(getattr(layer, "_face", None), "color_properties", None)
+        self._followed = "" if self._mode == "direct" or followed is None else str(followed.name)
+        self._cycle, self._limits = layer.face_color_cycle, layer.face_contrast_limits
         self._usual = layer.current_face_color
         features = layer.features.copy()
         if FEATURE not in features.columns:
@@ -332,17 +344,24 @@ class UsersPoints:
         layer.selected_data = set()
 
     def give_back(self) -> None:
-        """Colour the points as they were, and those that came since in the colour that new ones had."""
+        """Colour the points as they were, by a feature or each; those that came since as new ones had been."""
         layer = self._layer
-        if self._own is None:
-            return
         layer.selected_data = set()
+        if self._followed in layer.features.columns:
+            layer.face_color = self._followed
+            layer.face_color_mode = self._mode
+            layer.face_color_cycle = self._cycle
+            if self._limits is not None:
+                layer.face_contrast_limits = self._limits
+            return
         layer.face_color_mode = "direct"
         layer.current_face_color = self._usual
         if len(layer.data):
             layer.face_color = self._usual
+            left = {place: list(colours) for place, colours in self._own.items()}
             layer.face_color = [
-                self._own.get(tuple(point), colour) for point, colour in zip(layer.data, layer.face_color, strict=True)
+                of.pop(0) if (of := left.get(point.tobytes())) else colour
+                for point, colour in zip(layer.data, layer.face_color, strict=True)
             ]
 
 
