@@ -29,12 +29,9 @@ def main() -> None:
     """Open a window, work as a user would, and save what it shows."""
     OUT.mkdir(parents=True, exist_ok=True)
     viewer = napari.Viewer(show=True)
-    viewer.window.resize(1280, 800)
+    viewer.window.resize(1366, 768)
     docks = [viewer.window.add_plugin_dock_widget("napari-samdepth", name) for name in ("Segment", "Depth", "Inspect")]
     (segment_dock, segment), (depth_dock, depth), (inspect_dock, inspect) = docks
-    window = viewer.window._qt_window
-    window.tabifyDockWidget(segment_dock, depth_dock)
-    window.tabifyDockWidget(depth_dock, inspect_dock)
     session = segment.session
 
     def settle(done: Callable[[], bool] = lambda: True) -> None:

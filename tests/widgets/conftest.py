@@ -114,11 +114,15 @@ class Bench:
 def bench(make_napari_viewer: Any) -> Iterator[Bench]:
     viewer = make_napari_viewer(show=True)
     viewer.window.resize(1300, 850)
-    made = []
+    made, docks = [], []
     for name in ("Segment", "Depth", "Inspect"):
-        _, widget = viewer.window.add_plugin_dock_widget("napari-samdepth", name)
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-samdepth", name)
         made.append(widget)
+        docks.append(dock)
+        QApplication.processEvents()
     bench = Bench(viewer, *made)
+    QApplication.processEvents()
+    docks[0].raise_()
     QApplication.processEvents()
     yield bench
     for widget in made:

@@ -258,12 +258,21 @@ class PromptLayers:
         self._set_default(self._background != other)
 
     def _on_data(self, event: Any) -> None:
-        if self._quiet or str(getattr(event.action, "value", event.action)) not in SETTLED:
+        action = str(getattr(event.action, "value", event.action))
+        if action == "adding" and event.source is self.points and not self._quiet:
+            self._forget_waiting()
+        if self._quiet or action not in SETTLED:
             return
         if event.source is self.shapes:
             with self._silence():
                 self._settle_shapes()
         self.changed.emit()
+
+    def _forget_waiting(self) -> None:
+        """Let a point be what a click is: napari gives new ones the kind of the selected one, which may wait."""
+        defaults = self.points.feature_defaults
+        if len(defaults) and defaults[FEATURE].iloc[0] == WAITING:
+            self._set_default(self._background)
 
     def _settle_shapes(self) -> None:
         """After the user drew: one box or lasso at a time, a new one replaces the one before; scribbles add up."""

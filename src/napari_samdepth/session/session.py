@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+import numpy as np
 import pandas as pd
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Points
@@ -31,6 +33,7 @@ from napari_samdepth.session.text_search import Words
 from napari_samdepth.storage.export import write_labels, write_table
 from napari_samdepth.storage.journal import Recoverable
 
+LOG = logging.getLogger(__name__)
 _SESSIONS: WeakKeyDictionary[ViewerModel, ref[AnnotationSession]] = WeakKeyDictionary()
 """Both sides are weak: a session holds its viewer and would keep it alive from here; the viewer holds the session."""
 
@@ -74,6 +77,7 @@ class AnnotationSession:
         self.lane.progressed.connect(self._on_progress)
         self.lane.idle.connect(self._on_idle)
         self._viewer = viewer
+        self._warm = False
         self.depths = Depths(viewer, self.lane, self.state)
         self._readouts = Readouts(viewer, self.lane, self.depths, self.state)
         self._annotator = Annotator(viewer, self.lane, self.state, self.depths)
@@ -471,6 +475,12 @@ class AnnotationSession:
         if not self.state.device and not self.lane.busy("device"):
             self.lane.submit("device", lambda _report: device_text(), done, self._annotator.fail)
 
+    def warm_up(self) -> None:
+        """Have numba compile beside the models' work what napari's Labels need, or the first Start waits for it."""
+        if not self._warm:
+            self._warm = True
+            self.lane.submit("warm up", lambda _report: _compile_mapping(), lambda _: None, LOG.info, aside=True)
+
     def wait(self, timeout: float = 60.0) -> bool:
         """Wait until the lane is idle and its results are in the layers; False after `timeout` seconds."""
         return self.lane.wait(timeout)
@@ -553,6 +563,13 @@ class AnnotationSession:
 
     def _on_idle(self) -> None:
         self.state.task, self.state.progress = "", 0.0
+
+
+def _compile_mapping() -> None:
+    """Use numba's typed dictionary once, as napari does for a preview of uint8: compiling it takes seconds."""
+    from numba import typed, types
+
+    typed.Dict.empty(types.uint8, types.uint8)[np.uint8(1)] = np.uint8(1)
 
 
 def _real(layer: Any) -> Any:

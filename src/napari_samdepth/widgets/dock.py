@@ -11,8 +11,8 @@ from napari.layers import Image, Layer
 from psygnal import EmissionInfo
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtCore import Signal as QtSignal  # type: ignore[attr-defined]
-from qtpy.QtGui import QCloseEvent
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtGui import QCloseEvent, QShowEvent
+from qtpy.QtWidgets import QComboBox, QDockWidget, QMainWindow, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_samdepth.session.session import AnnotationSession, session_of
 from napari_samdepth.widgets.page import Page
@@ -65,6 +65,7 @@ class Dock(QWidget):
         self.destroyed.connect(lambda _dock: bridge.abandon())
         self._combos: list[LayerCombo] = []
         self._closed = False
+        self._placed = self._joined = False
         around = QVBoxLayout(self)
         around.setContentsMargins(0, 0, 0, 0)
         self.page = Page()
@@ -76,7 +77,11 @@ class Dock(QWidget):
         self._later.setSingleShot(True)
         self._later.setInterval(0)
         self._later.timeout.connect(self.refresh)
+        self._soon_joined = QTimer(self)
+        self._soon_joined.setSingleShot(True)
+        self._soon_joined.timeout.connect(self._join_others)
         self.session.state.events.connect(self._on_state)
+        self.session.warm_up()
 
     def refresh(self) -> None:
         """Show the session's state. Subclasses fill it in."""
@@ -107,6 +112,25 @@ class Dock(QWidget):
         self.session.state.message, self.session.state.problem = refusal, True
         return refusal
 
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Lie down behind or before the other docks of ours, the first time: side by side they have no room."""
+        super().showEvent(event)
+        if not self._placed:
+            self._placed = True
+            # napari is not yet done with placing it
+            self._soon_joined.start()
+
+    def _join_others(self) -> None:
+        window, own = self.window(), _dock_of(self)
+        if self._closed or own is None or own.isFloating() or not isinstance(window, QMainWindow):
+            return
+        self._joined = True
+        docks = [_dock_of(other) for other in window.findChildren(Dock) if other is not self and other._joined]
+        beside = [dock for dock in docks if dock is not None and dock is not own and not dock.isFloating()]
+        if beside and not any(dock in beside for dock in window.tabifiedDockWidgets(own)):
+            window.tabifyDockWidget(beside[0], own)
+            own.raise_()
+
     def closeEvent(self, event: QCloseEvent | None) -> None:
         """Let go of the session and the layers."""
         self.release()
@@ -124,6 +148,7 @@ class Dock(QWidget):
             return
         self._closed = True
         self._later.stop()
+        self._soon_joined.stop()
         self._bridge.release()
         self.session.state.events.disconnect(self._on_state)
         for combo in self._combos:
@@ -133,6 +158,14 @@ class Dock(QWidget):
         # several fields change at once; one refresh shows them all
         if not self._closed:
             self._later.start()
+
+
+def _dock_of(widget: QWidget) -> QDockWidget | None:
+    """Return napari's dock that a widget lies in, None where it lies in another window."""
+    above = widget.parentWidget()
+    while above is not None and not isinstance(above, QDockWidget):
+        above = above.parentWidget()
+    return above
 
 
 class LayerCombo(QComboBox):

@@ -10,10 +10,13 @@ from qtpy.QtWidgets import (
     QButtonGroup,
     QCheckBox,
     QFrame,
+    QHBoxLayout,
     QLabel,
     QPushButton,
     QRadioButton,
+    QSizePolicy,
     QSpinBox,
+    QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
@@ -55,7 +58,6 @@ class SegmentWidget(Dock):
         self.column.addWidget(self.progress)
         self.message = Message(self.viewer)
         self.column.addWidget(self.message)
-        self._build_clicks_off()
         self.work = QWidget()
         self._build_work(QVBoxLayout(self.work))
         self.column.addWidget(self.work)
@@ -100,7 +102,7 @@ class SegmentWidget(Dock):
         self.start_button.setText("Start" if not started or other else "Restart")
         self.not_started.setVisible(started and self._other_model())
         self.not_started.setText(f"Press Start to use {self.model.choice.title.partition(' · ')[0]}.")
-        self.clicks_off.setVisible(started and self.session.clicks_are_off)
+        self.clicks.setCurrentIndex(int(started and self.session.clicks_are_off))
         self.work.setVisible(started)
         self._show_masks()
         self.foreground.setChecked(state.foreground)
@@ -179,7 +181,18 @@ class SegmentWidget(Dock):
         self.background = QRadioButton("background")
         self.background.setToolTip("A click says: this does not belong to the object. Key: B")
         self.foreground.toggled.connect(self.session.toggle_foreground)
-        column.addLayout(row(QLabel("Click is"), self.foreground, self.background, stretch=True))
+        # one in the place of the other: nothing below moves
+        self.clicks = QStackedWidget()
+        for page in (
+            row(QLabel("Click is"), self.foreground, self.background, stretch=True),
+            self._build_clicks_off(),
+        ):
+            holder = QWidget()
+            page.setContentsMargins(0, 0, 0, 0)
+            holder.setLayout(page)
+            self.clicks.addWidget(holder)
+        self.clicks.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        column.addWidget(self.clicks)
         self.each_click = QCheckBox("Each click is an object")
         self.each_click.setToolTip(
             "Every click makes a label at once: for many objects that one click each finds. Key: E"
@@ -224,15 +237,13 @@ class SegmentWidget(Dock):
         self.words = WordsFold(self)
         column.addWidget(self.words)
 
-    def _build_clicks_off(self) -> None:
-        self.clicks_off = QFrame()
-        inner = QVBoxLayout(self.clicks_off)
-        inner.setContentsMargins(0, 0, 0, 0)
+    def _build_clicks_off(self) -> QHBoxLayout:
         text = QLabel("Clicks are off: another layer is selected.")
         text.setWordWrap(True)
-        self.click_on_button = button("Click here", "Select the layer to click in.", self.session.click_on)
-        inner.addLayout(row(text, self.click_on_button))
-        self.column.addWidget(self.clicks_off)
+        self.click_on_button = button("Click here", "Select the layer that is clicked in.", self.session.click_on)
+        made = row(text, self.click_on_button)
+        made.setStretch(0, 1)
+        return made
 
     def _mask_button(self, index: int) -> QPushButton:
         made = button("", "Show this mask; its score is the model's own estimate. Key: N", lambda: self._choose(index))
