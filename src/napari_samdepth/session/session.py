@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -567,9 +568,12 @@ class AnnotationSession:
 
 def _compile_mapping() -> None:
     """Use numba's typed dictionary once, as napari does for a preview of uint8: compiling it takes seconds."""
-    from numba import typed, types
-
-    typed.Dict.empty(types.uint8, types.uint8)[np.uint8(1)] = np.uint8(1)
+    try:
+        # a dependency of napari's, which does without it where it is absent
+        numba = import_module("numba")
+    except ImportError:
+        return
+    numba.typed.Dict.empty(numba.types.uint8, numba.types.uint8)[np.uint8(1)] = np.uint8(1)
 
 
 def _real(layer: Any) -> Any:
