@@ -277,7 +277,7 @@ class RandomUser:
     def _begin(self, layer: Labels) -> None:
         data = np.array(layer.data)
         key = str(layer.unique_id)
-        self._start[key] = np.zeros_like(data) if layer.name.endswith("masks") else data
+        self._start[key] = np.zeros_like(data) if self.session.masks.labels.made(layer) else data
         self._own[key] = self._start[key] != 0
 
     def _remember(self) -> None:
@@ -615,9 +615,15 @@ class RandomUser:
         free = np.argwhere(np.asarray(layer.data) == 0)
         chosen = free[self.random.integers(len(free), size=3)] if len(free) else free
         index = tuple(chosen.T)
-        layer.data_setitem(index, number)
-        for known, value in ((self._start, number), (self._seen, number), (self._own, True)):
-            known[key][index] = value
+        if not layer.visible:
+            layer.set_view_slice()
+        try:
+            layer.data_setitem(index, number)
+        finally:
+            # napari may stumble after it has written
+            for known in (self._start, self._seen):
+                known[key][index] = np.asarray(layer.data)[index]
+            self._own[key][index] = np.asarray(layer.data)[index] != 0
 
     def search_everything(self) -> None:
         self.public(self.session.everything.search, 4, 0)

@@ -51,7 +51,7 @@ class Depths:
 
     def add(self, image: Image, variant: Variant) -> None:
         """Estimate the depth of the shown plane of `image` on the lane and put it into a depth layer."""
-        source = read_plane(image, self._viewer)
+        source, data = read_plane(image, self._viewer), image.data
 
         def work(report: Report) -> tuple[DepthEstimator, DepthMap]:
             estimator = self._estimators.get(variant.key)
@@ -66,7 +66,11 @@ class Depths:
 
         def done(result: tuple[DepthEstimator, DepthMap]) -> None:
             estimator, depth = result
-            if image in self._viewer.layers:
+            if image not in self._viewer.layers:
+                return
+            if image.data is not data:
+                self._state.say(f"“{image.name}” holds other data now; add their depth anew.", problem=True)
+            else:
                 self._place(image, source.shown, depth)
                 self._said = f"Depth by {estimator.name} on {estimator.device}."
                 self._state.say(self._said)

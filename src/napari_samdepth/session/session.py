@@ -17,7 +17,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer, Points
 
 from napari_samdepth.core.depthmap import DepthKind
-from napari_samdepth.core.errors import LayerError
+from napari_samdepth.core.errors import LayerError, UserError
 from napari_samdepth.core.no_reading import NoReading
 from napari_samdepth.models.runtime.device import Precision
 from napari_samdepth.session.annotator import Annotator
@@ -376,7 +376,13 @@ class AnnotationSession:
         LayerError
             If there is no depth, or no plane is shown.
         """
-        self._readouts.request(_real(labels), done, failed)
+
+        def told(error: Exception) -> None:
+            if not isinstance(error, UserError):
+                self._annotator.fail(error)
+            failed(error)
+
+        self._readouts.request(_real(labels), done, told)
 
     def drop_readout(self) -> None:
         """Nobody waits any longer for the readout that was requested."""
