@@ -7,10 +7,15 @@ Everything seen is what the built-in models answer to the clicks below.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# what others did not save is nobody's business here
+os.environ["NAPARI_SAMDEPTH_STATE"] = tempfile.mkdtemp()
 
 import napari
 import numpy as np

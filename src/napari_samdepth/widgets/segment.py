@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QPushButton,
     QRadioButton,
-    QSizePolicy,
     QSpinBox,
     QStackedWidget,
     QVBoxLayout,
@@ -191,7 +190,7 @@ class SegmentWidget(Dock):
             page.setContentsMargins(0, 0, 0, 0)
             holder.setLayout(page)
             self.clicks.addWidget(holder)
-        self.clicks.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        self.clicks.setFixedHeight(2 * self.fontMetrics().lineSpacing() + 4)
         column.addWidget(self.clicks)
         self.each_click = QCheckBox("Each click is an object")
         self.each_click.setToolTip(
