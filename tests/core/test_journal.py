@@ -23,7 +23,7 @@ from napari_samdepth.core.journal import (
     compacted,
     replayed,
 )
-from napari_samdepth.core.labelling import erase_label, replace_label, write_mask
+from napari_samdepth.core.labelling import change_label, erase_label, write_mask
 
 SHAPE = (4, 30, 40)
 
@@ -62,7 +62,8 @@ class Live:
         if action == 0 and there.size:
             change = erase_label(view, int(self.random.choice(there)))
         elif action == 1 and there.size:
-            change = replace_label(view, patch, int(self.random.choice(there)))
+            other = Patch(~patch.mask, patch.origin)
+            change = change_label(view, patch, other, int(self.random.choice(there)))
         else:
             change = write_mask(view, patch, self.number + 1)
         if change is None:
