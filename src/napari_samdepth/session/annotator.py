@@ -39,7 +39,7 @@ from napari_samdepth.annotation.transitions import (
     detections_in,
     transition,
 )
-from napari_samdepth.core.candidates import Candidates
+from napari_samdepth.core.candidates import Candidates, Patch
 from napari_samdepth.core.errors import LayerError, UserError
 from napari_samdepth.measure.readout import mask_readout
 from napari_samdepth.session.blending import BlendWatcher, read_blended
@@ -389,7 +389,8 @@ class Annotator:
 
     def read_live(self) -> None:
         """Other depth is in use: read the mask on offer against it."""
-        self._show_live()
+        current = self.document.current_here
+        self._show_live(None if current.candidates is None else current.candidates.patch(current.chosen))
 
     def is_helper(self, layer: object) -> bool:
         """Whether `layer` is one of the prompt layers or the preview."""
@@ -563,19 +564,12 @@ class Annotator:
             self._state.say(f"“{image.name}” holds data of another size now; press Start to click on them.")
             return
         ended = self.end_searches() if event.type == "data" else ""
-        awaited = self.document.asked is not None or self.encoding
-        self.drop_plane()
-        self._state.phase = "idle"
-        if awaited:
-            self._encode(patience=PATIENCE)
-        self.dispatch(ForgetMasks())
+        self._on_blend_changed()
         if ended:
             self._state.say(f"“{image.name}” holds other data now. {ended}" if image is not None else ended)
-        elif not awaited:
-            self._state.say("The image looks different now; it is encoded anew at the next click.")
 
     def _on_blend_changed(self) -> None:
-        """The images that are seen together with the annotated one are blended otherwise now."""
+        """The model would see another picture: what was encoded is void, and made anew where somebody waits for it."""
         awaited = self.document.asked is not None or self.encoding
         self.drop_plane()
         self._state.phase = "idle"
@@ -688,14 +682,13 @@ class Annotator:
         state.can_undo, state.can_redo = self.history.can_undo, self.history.can_redo
         state.next_label = self.labels.typed or self.labels.next_number(self.layer)
         state.each_click = self.each_click
-        self._show_live()
+        self._show_live(patch)
 
-    def _show_live(self) -> None:
+    def _show_live(self, patch: Patch | None) -> None:
         """Read the mask on offer against the depth in use."""
-        current, plane = self.document.current_here, self.document.plane
+        plane = self.document.plane
         live: dict[str, float] = {}
-        if current.candidates is not None and plane is not None and self.image is not None:
-            patch = current.candidates.patch(current.chosen)
+        if patch is not None and plane is not None and self.image is not None:
             depth = self._depths.on_plane(self.image, as_shown(plane)) if patch.area else None
             live = {} if depth is None else mask_readout(patch, depth)
         self._state.live = live
